@@ -1,0 +1,1 @@
+"""Words of withstand: threat, property, evidence, judge, registry, runner, records."""

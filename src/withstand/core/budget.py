@@ -1,0 +1,46 @@
+"""Limits on a search: seconds of wall time, and queries a row."""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+from withstand.core.errors import InputError
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m` or `1.5h`; InputError otherwise."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", text)
+    if found is None or float(found[1]) <= 0:
+        raise InputError(f"Budget {text!r} is not a duration; write for example 90s, 10m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+@dataclass
+class Budget:
+    """seconds: wall time from now (None: no limit). queries: forward rows a sample (None: no limit)."""
+
+    seconds: float | None = None
+    queries: int | None = None
+    _began: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the budget was made."""
+        return time.monotonic() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds left (infinite without a limit, never negative)."""
+        return float("inf") if self.seconds is None else max(0.0, self.seconds - self.elapsed)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the time is over."""
+        return self.left <= 0
+
+    def share(self, fraction: float, queries: int | None = None) -> "Budget":
+        """A new budget of a fraction of the time left."""
+        seconds = None if self.seconds is None else self.left * fraction
+        return Budget(seconds, self.queries if queries is None else queries)

@@ -1,0 +1,172 @@
+"""Properties: what must stay true, as a margin. margin > 0 holds, margin <= 0 is violated.
+
+Every property here is made of linear rows over the outputs: it holds when in *each group* of rows *some* row is
+positive. Argmax is one row a group; an unsafe region of VNN-LIB (an "or" of "and"s) is one group an "and".
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from withstand.core.errors import InputError
+from withstand.core.evidence import Loss
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Linear rows over flat outputs z [B, O]: value = weight . z + offset.
+
+    weight [B, R, O], offset [B, R], group [R]: the number of the group each row belongs to (0, 1, ... in any order).
+    """
+
+    weight: Tensor
+    offset: Tensor
+    group: Tensor
+
+    def value(self, outputs: Tensor) -> Tensor:
+        """The rows' values [B, R] at outputs [B, ...]."""
+        return torch.einsum("bro,bo->br", self.weight, outputs.flatten(1)) + self.offset
+
+    def combine(self, values: Tensor) -> Tensor:
+        """The margin [B] from the rows' values, or from lower bounds on them: least group, best row in each."""
+        groups = int(self.group.max()) + 1
+        if groups == values.shape[1]:
+            return values.amin(1)
+        best = values.new_full((len(values), groups), -torch.inf)
+        best.scatter_reduce_(1, self.group.expand_as(values), values, "amax")
+        return best.amin(1)
+
+    def __getitem__(self, index: Tensor) -> "Rows":
+        return Rows(self.weight[index], self.offset[index], self.group)
+
+
+class Property(ABC):
+    """What must stay true of outputs [B, ...], told per row by a target y [B] (a label, a reference value)."""
+
+    @abstractmethod
+    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
+        """The property as linear rows over `outputs` flat outputs."""
+
+    def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """[B]: positive where the property holds."""
+        flat = outputs.flatten(1)
+        rows = self.rows(y, flat.shape[1], flat.dtype)
+        return rows.combine(rows.value(flat))
+
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+        """[B]: a loss that falls towards violation. Every property offers `margin`; labels offer `ce` and `dlr` too."""
+        if name == "margin":
+            return self.margin(outputs, y)
+        raise InputError(f"The property {self} has no loss {name!r}; use the loss 'margin'.")
+
+
+@dataclass(frozen=True)
+class Argmax(Property):
+    """The label y stays the largest of the logits [B, K]."""
+
+    def __str__(self) -> str:
+        return "argmax"
+
+    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
+        identity = torch.eye(outputs, dtype=dtype, device=y.device)
+        others = torch.arange(outputs - 1, device=y.device).expand(len(y), -1)
+        others = others + (others >= y[:, None])
+        weight = identity[y][:, None] - identity[others]
+        return Rows(weight, weight.new_zeros(weight.shape[:2]), torch.arange(outputs - 1, device=y.device))
+
+    def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
+        own = outputs.gather(1, y[:, None])
+        return (own - outputs.scatter(1, y[:, None], -torch.inf).amax(1, keepdim=True)).squeeze(1)
+
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+        """`ce` is minus the cross-entropy; `dlr` is the difference of logits ratio (Croce and Hein 2020,
+        arXiv:2003.01690), which with fewer than 3 classes falls back to the margin over the logits' spread."""
+        if name == "ce":
+            return -torch.nn.functional.cross_entropy(outputs, y, reduction="none")
+        if name == "dlr":
+            margin = self.margin(outputs, y)
+            if outputs.shape[1] < 3:
+                return margin / (outputs.amax(1) - outputs.amin(1)).clamp(min=1e-12)
+            top = outputs.topk(3, dim=1).values
+            return margin / (top[:, 0] - top[:, 2] + 1e-12)
+        return super().loss(name, outputs, y)
+
+
+@dataclass(frozen=True)
+class NotClass(Property):
+    """The class `target` does not become the largest of the logits: what a targeted attack breaks. y plays no part."""
+
+    target: int
+
+    def __str__(self) -> str:
+        return f"not-class:{self.target}"
+
+    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
+        if not 0 <= self.target < outputs:
+            raise InputError(f"Target class {self.target} is outside the model's classes 0 to {outputs - 1}.")
+        identity = torch.eye(outputs, dtype=dtype, device=y.device)
+        keep = torch.arange(outputs, device=y.device) != self.target
+        weight = (identity[keep] - identity[self.target]).expand(len(y), -1, -1)
+        group = torch.zeros(outputs - 1, dtype=torch.long, device=y.device)
+        return Rows(weight, weight.new_zeros(weight.shape[:2]), group)
+
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+        """`ce` is the cross-entropy to the target class."""
+        if name == "ce":
+            return torch.nn.functional.cross_entropy(outputs, torch.full_like(y, self.target), reduction="none")
+        return super().loss(name, outputs, y)
+
+
+@dataclass(frozen=True)
+class Band(Property):
+    """A regression: every output stays within `width` of its reference y ([B] or [B, O])."""
+
+    width: float
+
+    def __str__(self) -> str:
+        return f"band:{self.width:g}"
+
+    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
+        reference = y.to(dtype).reshape(len(y), -1).expand(-1, outputs)
+        identity = torch.eye(outputs, dtype=dtype, device=y.device)
+        weight = torch.cat([identity, -identity]).expand(len(y), -1, -1)
+        offset = torch.cat([self.width - reference, self.width + reference], 1)
+        return Rows(weight, offset, torch.arange(2 * outputs, device=y.device))
+
+
+@dataclass(frozen=True)
+class Linear(Property):
+    """Fixed linear rows, the same for every input: weight [R, O], offset [R], group [R]. y plays no part."""
+
+    weight: Tensor
+    offset: Tensor
+    group: Tensor
+
+    def __str__(self) -> str:
+        return f"linear:{len(self.weight)} rows"
+
+    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
+        if self.weight.shape[1] != outputs:
+            raise InputError(f"The property speaks of {self.weight.shape[1]} outputs, the model has {outputs}.")
+        weight, offset = (t.to(y.device, dtype).expand(len(y), *t.shape) for t in (self.weight, self.offset))
+        return Rows(weight, offset, self.group.to(y.device))
+
+
+def parse_property(text: str) -> Property:
+    """`argmax`, `not-class:3` (a targeted attack's aim) or `band:0.1` (regression).
+
+    Raises InputError with the forms to write when it does not parse.
+    """
+    name, _, value = text.strip().partition(":")
+    try:
+        if name == "argmax" and not value:
+            return Argmax()
+        if name == "not-class":
+            return NotClass(int(value))
+        if name == "band" and float(value) > 0:
+            return Band(float(value))
+    except ValueError:
+        pass
+    raise InputError(f"Property {text!r} is not understood; write argmax, not-class:CLASS or band:WIDTH.")

@@ -1,0 +1,73 @@
+"""Random numbers that belong to a row: the same whatever batch, order, worker or resume the row is computed in.
+
+Counter-based: every number is a hash (splitmix64's finaliser, Steele et al. 2014, doi:10.1145/2660193.2660195) of the
+row's seed, the draw and the element, computed for all rows at once.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+def row_seeds(run_seed: int, ids: Iterable[int], method: str) -> Tensor:
+    """One 64-bit seed a row, hashed from the run's seed, the sample's id and the method's name: int64 [B]."""
+
+    def seed(i: int) -> int:
+        digest = hashlib.blake2b(f"{run_seed}/{int(i)}/{method}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+    return torch.tensor([seed(i) for i in ids], dtype=torch.int64)
+
+
+class RowRandom:
+    """Streams of random numbers, one a row. Each call draws the next numbers of every row's own stream.
+
+    `shape` arguments are shapes of one row; results have the batch axis in front.
+    """
+
+    def __init__(self, seeds: Tensor) -> None:
+        self.seeds = seeds
+        self._draws = 0
+
+    def bits(self, shape: tuple[int, ...]) -> Tensor:
+        """64 random bits an element as int64 [B, *shape]."""
+        self._draws += 1
+        key = _mix(self.seeds + self._draws * _GAMMA % 2**63)
+        index = torch.arange(1, math.prod(shape) + 1, device=key.device, dtype=torch.int64) * _GAMMA
+        return _mix(key[:, None] + index).reshape(len(key), *shape)
+
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniform numbers in [0, 1)."""
+        kept = 53 if dtype == torch.float64 else 24
+        return _shift(self.bits(shape), 64 - kept).to(dtype) * 2.0**-kept
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal numbers (Box and Muller)."""
+        radius = (-2 * torch.log1p(-self.uniform(shape, torch.float64))).sqrt()
+        return (radius * torch.cos(2 * math.pi * self.uniform(shape, torch.float64))).to(dtype)
+
+    def signs(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """-1 or +1 with equal chance."""
+        return (self.bits(shape) & 1).to(dtype) * 2 - 1
+
+    def integers(self, high: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+        """Whole numbers in [0, high); `high` may be a tensor that broadcasts against [B, *shape]."""
+        drawn = (self.uniform(shape, torch.float64) * high).long()
+        return torch.minimum(drawn, torch.as_tensor(high) - 1)

@@ -1,0 +1,39 @@
+"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `linf:8/255@u8`."""
+
+import math
+import re
+
+from withstand.core.errors import InputError
+from withstand.core.threat import L1, L2, Linf, Threat
+
+NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1}
+_FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
+_HELP = "write it as NORM:RADIUS with NORM one of linf, l2, l1, for example linf:8/255, l2:0.5[-1,1] or linf:8/255@u8"
+
+
+def _number(text: str, threat: str) -> float:
+    try:
+        top, _, bottom = text.partition("/")
+        value = float(top) / float(bottom) if bottom else float(top)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"Threat {threat!r} holds {text!r}, which is not a number; {_HELP}.") from None
+    if math.isnan(value):
+        raise InputError(f"Threat {threat!r} holds a NaN; {_HELP}.")
+    return value
+
+
+def parse_threat(text: str) -> Threat:
+    """A threat from its text: norm, radius (a number or a fraction), optional [low,high] domain, optional @u8.
+
+    Raises InputError with the form to write when it does not parse.
+    """
+    found = _FORM.fullmatch(text.strip())
+    if found is None or found["norm"] not in NORMS:
+        raise InputError(f"Threat {text!r} is not understood; {_HELP}.")
+    radius = _number(found["radius"], text)
+    low, high = (_number(found[k], text) if found[k] else d for k, d in (("low", 0.0), ("high", 1.0)))
+    if radius < 0 or math.isinf(radius):
+        raise InputError(f"Threat {text!r} has the radius {radius:g}; it must be zero or a positive number.")
+    if low >= high:
+        raise InputError(f"Threat {text!r} has the domain [{low:g}, {high:g}]; the first number must be the smaller.")
+    return NORMS[found["norm"]](radius, (low, high), 255 if found["u8"] else None)

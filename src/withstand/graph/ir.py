@@ -1,0 +1,115 @@
+"""The op graph: nodes in order, constants by name, batch first, executable in torch with gradients."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from withstand.graph.ops import OPS
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. `name` is also the name of the value it computes.
+
+    `op` is a key of `withstand.graph.ops.OPS`; `inputs` name earlier nodes, constants or the graph's input;
+    `attrs` are keyword arguments of the op's torch function (plain ints, floats, bools, strings, tuples of these).
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Graph(torch.nn.Module):
+    """A network as a list of nodes in execution order, with one batched input and one batched output.
+
+    `input_shape` and `output_shape` are shapes of one sample, without the batch axis. Constants are buffers, so
+    `.to(device)`, `.double()` and `state_dict()` work as on any module. Integer constants keep their type.
+    """
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        constants: Mapping[str, Tensor],
+        *,
+        input: str,
+        output: str,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+        self.input, self.output = input, output
+        self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
+        self._slots: dict[str, str] = {}
+        for position, (name, value) in enumerate(constants.items()):
+            self._slots[name] = f"c{position}"
+            self.register_buffer(f"c{position}", value.detach().clone().contiguous())
+        self._last_use = self._find_last_uses()
+
+    def _find_last_uses(self) -> tuple[tuple[str, ...], ...]:
+        last = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
+        last.pop(self.output, None)
+        dying: list[list[str]] = [[] for _ in self.nodes]
+        for name, i in last.items():
+            if name not in self._slots:
+                dying[i].append(name)
+        return tuple(map(tuple, dying))
+
+    def constant(self, name: str) -> Tensor:
+        """The constant of that name."""
+        return getattr(self, self._slots[name])
+
+    def is_constant(self, name: str) -> bool:
+        """Whether `name` is a constant (else it is the input or a node's value)."""
+        return name in self._slots
+
+    @property
+    def constants(self) -> dict[str, Tensor]:
+        """All constants by name, on the graph's device and in its float type."""
+        return {name: getattr(self, slot) for name, slot in self._slots.items()}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The float type of the constants (float32 where there are none)."""
+        return next((c.dtype for c in self.buffers() if c.is_floating_point()), torch.float32)
+
+    def step(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
+        """Compute one node from the values of the earlier ones."""
+        args = [self.constant(i) if i in self._slots else values[i] for i in node.inputs]
+        return OPS[node.op].run(*args, **node.attrs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs [B, *output_shape] of a batch x [B, *input_shape]."""
+        values = {self.input: x}
+        for node, dying in zip(self.nodes, self._last_use, strict=True):
+            values[node.name] = self.step(node, values)
+            for name in dying:
+                del values[name]
+        return values[self.output]
+
+    def trace(self, x: Tensor) -> dict[str, Tensor]:
+        """Every node's value (and the input's) for a batch x [B, *input_shape]."""
+        values = {self.input: x}
+        for node in self.nodes:
+            values[node.name] = self.step(node, values)
+        return values
+
+    def walk(self) -> Iterator[Node]:
+        """The nodes in execution order."""
+        return iter(self.nodes)
+
+    def digest(self) -> str:
+        """A hash of structure and weights: equal for equal networks, whatever file they came from."""
+        h = hashlib.sha256()
+        for node in self.nodes:
+            h.update(repr((node.op, node.inputs, sorted(node.attrs.items()))).encode())
+        for name, value in self.constants.items():
+            h.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
+            h.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return h.hexdigest()[:16]
