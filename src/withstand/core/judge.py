@@ -1,0 +1,160 @@
+"""The one place where evidence becomes a verdict.
+
+A candidate is a witness only if, rounded to the declared input type, it lies in its threat, violates the property in the
+model and violates it again in the replay (onnxruntime). A lower bound is a proof only if it clears zero by the rounding
+error its arithmetic may hide. A question both refuted and proved is a fault of the tool.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from withstand.core.errors import ToolFault
+from withstand.core.evidence import Candidate, Evidence, Grade, Lower, Sampled
+from withstand.core.property import Property
+from withstand.core.threat import Threat
+
+GUARD = {Grade.FLOAT32: 1e-5, Grade.FLOAT64: 1e-10, Grade.SLACK64: 0.0, Grade.LEAVES: 0.0}
+"""How far above zero a bound must be to count as a proof, as a share of max(1, clean margin), by its arithmetic."""
+
+
+class Status(StrEnum):
+    """What is known of one question."""
+
+    PROVED = "proved"
+    REFUTED = "refuted"
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+
+
+class Contradiction(ToolFault):
+    """One question was refuted by a replayed witness and proved by a bound; both are kept here."""
+
+    def __init__(self, row: int, witness: Tensor, refuted_by: str, bound: float, proved_by: str) -> None:
+        super().__init__(
+            f"Sample {row} was refuted by {refuted_by} and proved by {proved_by} (bound {bound:.3g}): "
+            "withstand contradicts itself; please report it with the run folder."
+        )
+        self.row, self.witness, self.refuted_by, self.bound, self.proved_by = row, witness, refuted_by, bound, proved_by
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judge's word on one question.
+
+    margin: the lowest margin seen at an admissible point (the witness's own if refuted). bound: the best sound lower
+    bound on the margin (-inf: none). method: who settled it. witness: the input that violates the property.
+    output: the model's outputs there.
+    """
+
+    status: Status
+    margin: float
+    bound: float
+    method: str | None = None
+    grade: Grade | None = None
+    witness: Tensor | None = None
+    output: Tensor | None = None
+
+
+class Judge:
+    """Hears evidence on N questions (x0 [N, *shape], y [N]) and keeps their verdicts.
+
+    model and replay map a batch to outputs; replay runs the deployed form (onnxruntime), or None where the model has no
+    such form, in which case the model itself is asked twice. Rows violated at x0 itself are invalid from the start.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        replay: Callable[[Tensor], Tensor] | None,
+        x0: Tensor,
+        y: Tensor,
+        threat: Threat,
+        property: Property,
+    ) -> None:
+        self.model, self.replay, self.threat, self.property = model, replay or model, threat, property
+        self.x0, self.y = x0, y
+        with torch.no_grad():
+            outputs = model(x0)
+            self.clean = property.margin(outputs, y)
+        self.outputs = outputs.clone()
+        self.status = [Status.UNKNOWN if ok else Status.INVALID for ok in (self.clean > 0).tolist()]
+        self.margin = self.clean.clone()
+        self.bound = torch.full_like(self.clean, -torch.inf)
+        self.method: list[str | None] = [None] * len(x0)
+        self.grade: list[Grade | None] = [None] * len(x0)
+        self.witness = x0.clone()
+        self.disagreements: list[tuple[int, str]] = []
+        """Rows whose candidate violates the property in the model but not in the replay, with the method."""
+
+    @property
+    def open(self) -> Tensor:
+        """Rows without a verdict: bool [N]."""
+        return torch.tensor([s is Status.UNKNOWN for s in self.status], dtype=torch.bool, device=self.x0.device)
+
+    def hear(self, evidence: Evidence, method: str) -> None:
+        """Weigh one piece of evidence from a method. Raises Contradiction when a question is refuted and proved."""
+        match evidence:
+            case Candidate():
+                self._weigh_candidate(evidence, method)
+            case Lower():
+                self._weigh_bound(evidence, method)
+            case Sampled():
+                pass  # a statistic settles nothing
+
+    def verdict(self, row: int) -> Verdict:
+        """The present verdict on one question."""
+        refuted = self.status[row] is Status.REFUTED
+        return Verdict(
+            self.status[row],
+            float(self.margin[row]),
+            float(self.bound[row]),
+            self.method[row],
+            self.grade[row],
+            self.witness[row] if refuted else None,
+            self.outputs[row] if refuted else None,
+        )
+
+    def _weigh_candidate(self, evidence: Candidate, method: str) -> None:
+        rows, x0, y = evidence.rows, self.x0[evidence.rows], self.y[evidence.rows]
+        x = self.threat.deploy(x0, evidence.x.to(x0.dtype))
+        with torch.no_grad():
+            outputs = self.model(x)
+            margin = self.property.margin(outputs, y)
+            inside = self.threat.contains(x0, x)
+            suspect = (inside & (margin <= 0)).nonzero().squeeze(1)
+            again = self.property.margin(self.replay(x[suspect]), y[suspect]) if len(suspect) else margin[suspect]
+        accepted = torch.zeros_like(inside)
+        accepted[suspect] = again <= 0
+        for i in suspect[again > 0].tolist():
+            self.disagreements.append((int(rows[i]), method))
+        usable = inside & ((margin > 0) | accepted)
+        for i in usable.nonzero().squeeze(1).tolist():
+            self._keep_point(int(rows[i]), x[i], outputs[i], float(margin[i]), bool(accepted[i]), method)
+
+    def _keep_point(self, row: int, x: Tensor, output: Tensor, margin: float, violated: bool, method: str) -> None:
+        if self.status[row] is Status.INVALID or margin >= self.margin[row]:
+            return
+        if violated and self.status[row] is Status.PROVED:
+            raise Contradiction(row, x, method, float(self.bound[row]), str(self.method[row]))
+        self.margin[row] = margin
+        if violated:
+            if self.status[row] is Status.UNKNOWN:
+                self.status[row], self.method[row] = Status.REFUTED, method
+            self.witness[row], self.outputs[row] = x, output
+
+    def _weigh_bound(self, evidence: Lower, method: str) -> None:
+        need = GUARD[evidence.grade] * self.clean[evidence.rows].abs().clamp(min=1)
+        proved = (evidence.bound > need).tolist()
+        for row, bound, proof in zip(evidence.rows.tolist(), evidence.bound.tolist(), proved, strict=True):
+            if self.status[row] is Status.INVALID:
+                continue
+            if proof and self.status[row] is Status.REFUTED:
+                raise Contradiction(row, self.witness[row], str(self.method[row]), bound, method)
+            if bound > self.bound[row]:
+                self.bound[row] = bound
+            if proof and self.status[row] is Status.UNKNOWN:
+                self.status[row], self.method[row], self.grade[row] = Status.PROVED, method, evidence.grade

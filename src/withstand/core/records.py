@@ -1,0 +1,157 @@
+"""What a run folder holds, versioned: an old run renders years later. No torch here."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+"""Version of the records' form, raised when a field changes its meaning."""
+
+StatusName = Literal["proved", "refuted", "unknown", "invalid"]
+
+
+class Record(BaseModel):
+    """Base of all records: unknown fields are refused, infinities survive JSON."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+
+class Plan(Record):
+    """What a run was asked to do: everything that decides its results."""
+
+    model: str
+    data: str
+    threat: str
+    property: str = "argmax"
+    limit: int | None = None
+    seed: int = 0
+    budget_seconds: float | None = None
+    sample_queries: int | None = Field(None, description="forward passes a sample the attacks may spend")
+    attacks: list[str] = Field(default_factory=list, description="cheap to dear, as `name:parameter=value`")
+    verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
+    curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
+
+
+class Alarm(Record):
+    """Something that makes the numbers doubtful. `share`: of the samples looked at, where that has a meaning."""
+
+    name: str
+    sentence: str
+    share: float | None = None
+    samples: list[int] = Field(default_factory=list)
+
+
+class Check(Record):
+    """One finding of the doctor."""
+
+    name: str
+    outcome: Literal["pass", "note", "warn", "fail"]
+    sentence: str
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+
+class SampleRecord(Record):
+    """One line of samples.jsonl: one sample, one question, settled or given up.
+
+    bound: best sound lower bound on the margin (None: none computed). margin: lowest margin seen at an admissible point.
+    distance: of the witness from the clean input, in the threat's norm.
+    """
+
+    id: int
+    label: float
+    predicted: float
+    status: StatusName
+    reason: str = ""
+    method: str | None = None
+    grade: str | None = None
+    clean_margin: float
+    margin: float
+    bound: float | None = None
+    distance: float | None = None
+    adversarial: float | None = None
+    witness: str | None = None
+    queries: int = 0
+    gradients: int = 0
+    seconds: float = 0.0
+
+
+class Counts(Record):
+    """How many of the n questions ended how."""
+
+    proved: int = 0
+    refuted: int = 0
+    unknown: int = 0
+    invalid: int = 0
+
+
+class Seconds(Record):
+    """Wall seconds a stage took, summed over resumed parts of the run."""
+
+    doctor: float = 0.0
+    attack: float = 0.0
+    verify: float = 0.0
+    total: float = 0.0
+
+
+class CurvePoint(Record):
+    """Shares of all n samples at one radius: lower <= true <= upper."""
+
+    radius: float
+    certified: float
+    attacked: float
+
+
+class Interval(Record):
+    """A confidence interval for the population the n samples were drawn from (Clopper and Pearson 1934)."""
+
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+class Summary(Record):
+    """The numbers of a run. Accuracies are shares of all n samples; certified <= true <= attacked."""
+
+    n: int
+    clean_accuracy: float
+    certified_accuracy: float
+    attacked_accuracy: float
+    counts: Counts
+    population_interval: Interval
+    seconds: Seconds
+    queries: int
+    gradients: int = 0
+    peak_memory_mb: float | None = None
+    alarms: list[Alarm] = Field(default_factory=list)
+
+
+class Origin(Record):
+    """Where and with what a run was made."""
+
+    withstand: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    processor: str
+    cores: int
+    device: str = "cpu"
+    git: str | None = None
+    model_digest: str
+    data_digest: str
+
+
+class RunRecord(Record):
+    """run.json: the whole run but for its samples and witnesses."""
+
+    version: int = VERSION
+    plan: Plan
+    origin: Origin
+    state: Literal["running", "partial", "complete"] = "running"
+    began: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    ended: datetime | None = None
+    input_shape: list[int]
+    classes: list[str] | None = None
+    checks: list[Check] = Field(default_factory=list)
+    summary: Summary | None = None
+    curve: list[CurvePoint] = Field(default_factory=list)

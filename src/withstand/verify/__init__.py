@@ -1,0 +1,1 @@
+"""Verifiers: anytime generators of evidence (`methods/`, one file each), and the search that drives them."""
