@@ -1,3 +1,36 @@
-"""withstand: what a deep-learning model withstands, closed from both sides."""
+"""withstand: what a deep-learning model withstands, closed from both sides.
+
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls`, `check`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from withstand.auditing.audit import audit
+    from withstand.auditing.check import check
+    from withstand.auditing.doctor import doctor
+    from withstand.auditing.runfolder import ls
+    from withstand.auditing.single import attack, verify
+    from withstand.io.witness import replay
+    from withstand.reporting.page import report
 
 __version__ = "0.1.0"
+__all__ = ["attack", "audit", "check", "doctor", "ls", "replay", "report", "verify"]
+
+_HOME = {
+    "attack": "withstand.auditing.single",
+    "audit": "withstand.auditing.audit",
+    "check": "withstand.auditing.check",
+    "doctor": "withstand.auditing.doctor",
+    "ls": "withstand.auditing.runfolder",
+    "replay": "withstand.io.witness",
+    "report": "withstand.reporting.page",
+    "verify": "withstand.auditing.single",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'withstand' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -18,7 +18,7 @@ from withstand.core.errors import InputError
 
 T = TypeVar("T")
 
-FOLDERS = {"attack": "withstand.attacks", "verifier": "withstand.verify.methods"}
+FOLDERS = {"attack": "withstand.attacks", "verifier": "withstand.verification.methods"}
 """Kind of component to the package whose modules define it; entry points of the group `withstand.<kind>s` add to it."""
 
 _TABLE: dict[tuple[str, str], type] = {}
