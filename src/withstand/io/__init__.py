@@ -1,0 +1,1 @@
+"""Models, data and property files, read and written."""

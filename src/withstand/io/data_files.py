@@ -1,0 +1,191 @@
+"""Readers of the kinds of data file: npz, a folder of images, csv. They return arrays as stored."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withstand.core.errors import InputError
+from withstand.core.registry import suggest
+
+FORMS = "write file.npz, file.npz[x_test,y_test], a folder with one sub-folder of images a class, file.csv or digits."
+"""The end of a sentence that tells the forms of DATA."""
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+LABEL_COLUMNS = ("label", "y", "class", "target")
+PAIRS = (("x", "y"), ("x_test", "y_test"))
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Inputs and targets as the file holds them, notes on how they were read, and the classes' names if it has any."""
+
+    x: np.ndarray
+    y: np.ndarray
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+
+
+def read_npz(path: Path, keys: list[str] | None) -> RawData:
+    """The arrays `keys` (x, y) of an npz file; without keys x and y, x_test and y_test, or the only two it holds.
+
+    Raises InputError when the choice is not clear, a key is not there, or an array is pickled.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError):
+        raise InputError(f"{path} cannot be read as npz; write it with numpy.savez(file, x=..., y=...).") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{path} holds a single array; write inputs and labels with numpy.savez(file, x=..., y=...).")
+    with archive:
+        first, second = (_member(path, archive, key) for key in _choose(path, archive.files, keys))
+    labels_first = keys is None and first.ndim == 1 < second.ndim
+    return RawData(second, first) if labels_first else RawData(first, second)
+
+
+def _choose(path: Path, held: list[str], keys: list[str] | None) -> tuple[str, str]:
+    if keys is not None:
+        if len(keys) != 2 or not all(keys):
+            raise InputError(f"Name two arrays of {path}, inputs and labels, as in '{path}[x_test,y_test]'.")
+        for key in keys:
+            if key not in held:
+                raise InputError(f"{path} holds no array {key!r}; {suggest(key, held)}")
+        return keys[0], keys[1]
+    pairs = [pair for pair in PAIRS if set(pair) <= set(held)]
+    if len(pairs) == 1:
+        return pairs[0]
+    if not pairs and len(held) == 2:
+        return held[0], held[1]
+    example = pairs[-1] if pairs else (*held, "x", "y")[:2]
+    raise InputError(
+        f"{path} holds the arrays {', '.join(held) or '(none)'}; "
+        f"say which are inputs and labels, as in '{path}[{example[0]},{example[1]}]'."
+    )
+
+
+def _member(path: Path, archive: Any, key: str) -> np.ndarray:
+    try:
+        return archive[key]
+    except ValueError:
+        raise InputError(
+            f"The array {key!r} of {path} is pickled (it holds Python objects), which could run code when read; "
+            "save it as a plain array of numbers."
+        ) from None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        raise InputError(f"The array {key!r} of {path} is damaged; write the file again.") from None
+
+
+def read_folder(path: Path) -> RawData:
+    """The images of a folder with one sub-folder a class, as uint8 [N, H, W] (all grey) or [N, H, W, 3].
+
+    Classes are numbered in the order of their sorted names. One image of each class in turn comes first, so that the
+    first N are of all classes. Raises InputError when there is no image, one cannot be read, or sizes differ.
+    """
+    names = sorted(item.name for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+    files = [sorted(item for item in (path / name).iterdir() if item.suffix.lower() in IMAGE_ENDINGS) for name in names]
+    if not any(files):
+        raise InputError(f"The folder {path} holds no images in sub-folders; make one sub-folder of images a class.")
+    queue = sorted((turn, label) for label, of_class in enumerate(files) for turn in range(len(of_class)))
+    paths = [files[label][turn] for turn, label in queue]
+    modes = {_mode(file) for file in paths}
+    mode = "L" if modes == {"L"} else "RGB"
+    images = [_pixels(file, mode) for file in paths]
+    for file, image in zip(paths, images):
+        if image.shape != images[0].shape:
+            (h, w), (h0, w0) = image.shape[:2], images[0].shape[:2]
+            raise InputError(
+                f"{file} is {w} x {h} pixels but {paths[0]} is {w0} x {h0}; bring all images to the model's size."
+            )
+    notes = (f"{len(images)} images of {len(names)} classes were read, one of each class in turn.",)
+    return RawData(np.stack(images), np.array([label for _, label in queue]), notes, tuple(names))
+
+
+def _mode(file: Path) -> str:
+    """`L` for a grey image of at most 8 bits, `RGB` for one in colour."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+    except (OSError, UnidentifiedImageError):
+        raise InputError(f"{file} cannot be read as an image; repair or remove it.") from None
+    if mode.startswith(("I", "F")):
+        raise InputError(f"{file} has more than 8 bits a pixel; convert it to 8 bits or give an npz of floats.")
+    return "L" if mode in ("1", "L") else "RGB"
+
+
+def _pixels(file: Path, mode: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert(mode))
+    except OSError:
+        raise InputError(f"{file} cannot be read as an image; repair or remove it.") from None
+
+
+def read_csv(path: Path) -> RawData:
+    """Numeric features [N, F] and labels [N] of a csv file with a header.
+
+    Labels are the column label, y, class or target, else the last. Labels that are words become class numbers in the
+    order of the sorted words. Raises InputError naming the row and column that is no number.
+    """
+    import csv
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"{path} cannot be read as csv; save it as UTF-8 text with commas and a header.") from None
+    if len(rows) < 2:
+        raise InputError(f"{path} holds no rows below its header; give a header line and one line a sample.")
+    header, body = [name.strip() for name in rows[0]], rows[1:]
+    _check_table(path, header, body)
+    found = [i for i, name in enumerate(header) if name.lower() in LABEL_COLUMNS]
+    if len(found) > 1:
+        raise InputError(f"{path} has several label columns ({', '.join(header[i] for i in found)}); keep one of them.")
+    label = found[0] if found else len(header) - 1
+    notes = [f"The labels are the column {header[label]!r}."]
+    words = [row[label].strip() for row in body]
+    x = np.array([[_number(path, header, i, row, j) for j in range(len(header)) if j != label]
+                  for i, row in enumerate(body)], dtype=np.float64)  # fmt: skip
+    try:
+        return RawData(x, np.array(words, dtype=np.float64), tuple(notes))
+    except ValueError:
+        classes, y = np.unique(np.array(words), return_inverse=True)
+        notes.append(f"Labels were {len(classes)} words; they were numbered in the order of the sorted words.")
+        return RawData(x, y, tuple(notes), tuple(map(str, classes)))
+
+
+def _check_table(path: Path, header: list[str], body: list[list[str]]) -> None:
+    if len(header) < 2:
+        raise InputError(f"{path} has a single column; give features and a label column, separated by commas.")
+    if all(_is_number(name) for name in header):
+        raise InputError(f"{path} has no header (its first line is all numbers); add a line of column names.")
+    if "" in header:
+        raise InputError(f"{path}: column {header.index('') + 1} has no name; name it, or drop it if it counts rows.")
+    for i, row in enumerate(body):
+        if len(row) != len(header):
+            raise InputError(f"{path}: data row {i} has {len(row)} values, the header {len(header)}; make them agree.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(path: Path, header: list[str], i: int, row: list[str], j: int) -> float:
+    text = row[j].strip()
+    if not text:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"{path}: column {header[j]!r} of data row {i} is {row[j]!r}, not a number; encode it as numbers."
+        ) from None

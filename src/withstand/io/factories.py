@@ -1,0 +1,203 @@
+"""Modules built by the user's own Python: `package.module:factory?arg=1&weights=file.safetensors`."""
+
+import ast
+import importlib
+import inspect
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from withstand.core.errors import InputError
+from withstand.core.registry import suggest
+from withstand.io.weights import load_weights
+
+
+def build_module(text: str) -> nn.Module:
+    """The module that a factory makes: a function, a class of module, or a module itself, of any importable file.
+
+    The current folder is importable too. Arguments are JSON or Python literals (`depth=3`, `wide=true`,
+    `sizes=[8,16]`), else text. `weights=FILE` goes to the factory where it has such a parameter; else the file's
+    tensors are loaded into the module it makes.
+
+    Raises InputError when the module or factory is not there, an argument does not fit, or the factory fails.
+    """
+    where, _, query = text.partition("?")
+    module_name, _, attribute = where.partition(":")
+    if not (module_name and attribute) or "/" in module_name or module_name.endswith(".py"):
+        raise InputError(
+            f"Model {text!r} is not understood; write it as package.module:factory, without slashes or .py."
+        )
+    factory = _attribute(_import(module_name), attribute)
+    given = parse_arguments(query)
+    if isinstance(factory, nn.Module):
+        module = factory
+        weights = given.pop("weights", None)
+        if given:
+            raise InputError(f"{where} is a module, not a factory; it takes no arguments but weights=FILE.")
+    elif callable(factory):
+        weights = None if "weights" not in given or _takes(factory, "weights") else given.pop("weights")
+        module = _call(where, factory, given)
+    else:
+        raise InputError(f"{where} is {type(factory).__name__}; name a function that returns a torch module.")
+    if weights is not None:
+        _fill(module, str(weights))
+    return module
+
+
+def parse_arguments(query: str) -> dict[str, Any]:
+    """`a=1&b=true&c=word` as values by name. Raises InputError where a part is not name=value."""
+    given = {}
+    for part in filter(None, query.split("&")):
+        name, equals, value = part.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"Write a model's arguments as ?name=value&name=value, not {part!r}.")
+        given[name] = _literal(value)
+    return given
+
+
+def _literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def _import(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+        importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if not (name == missing or name.startswith(missing + ".")):
+            raise InputError(f"Importing {name} needs the package {missing!r}; install it.") from None
+        around = [path.stem for path in Path.cwd().glob("*.py")]
+        hint = suggest(missing, around) if around else "correct the name or start in the folder that holds it."
+        raise InputError(f"There is no Python module {missing!r} to import; {hint}") from None
+    except Exception as error:
+        raise InputError(
+            f"Importing {name} failed with {type(error).__name__}: {_line(error)}; repair the module."
+        ) from error
+
+
+def _attribute(module: ModuleType, path: str) -> Any:
+    value: Any = module
+    for name in path.split("."):
+        if not hasattr(value, name):
+            known = [key for key in dir(value) if not key.startswith("_") and callable(getattr(value, key, None))]
+            hint = suggest(name, known) if known else "it defines no function."
+            raise InputError(f"The module {module.__name__} has no {name!r}; {hint}")
+        value = getattr(value, name)
+    return value
+
+
+def _takes(factory: Any, name: str) -> bool:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
+    try:
+        inspect.signature(factory).bind(**given)
+    except TypeError as error:
+        raise InputError(
+            f"{where} does not take these arguments ({_line(error)}); correct them after the '?'."
+        ) from None
+    except ValueError:
+        pass
+    try:
+        module = factory(**given)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{where} failed with {type(error).__name__}: {_line(error)}; repair it or its arguments."
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{where} returned {type(module).__name__}; a factory returns a torch.nn.Module.")
+    return module
+
+
+def _fill(module: nn.Module, path: str) -> None:
+    try:
+        module.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise InputError(
+            f"The weights {path} do not fit the module: {_line(error)}; give those of this model."
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".;") or "no message"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of one sample that the module takes.
+
+    sample: the data's shape. It is tried as it stands and in the arrangements of `withstand.io.data.arrange`; the first
+    that gives one output row a sample is taken. Raises InputError when none runs, with the module's own complaint.
+    """
+    if sample is None:
+        raise InputError("The model does not state its input's shape; give input_shape, the shape of one sample.")
+    complaint = ""
+    with _evaluation(module), torch.no_grad():
+        for shape in _arrangements(tuple(sample)):
+            try:
+                out = module(_probe(module, shape))
+            except Exception as error:
+                complaint = complaint or _line(error)
+                continue
+            if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS:
+                return shape
+            kind = f"outputs of shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
+            complaint = complaint or f"{_ROWS} samples gave {kind}, not one row of outputs each"
+    size = " x ".join(map(str, sample))
+    raise InputError(f"The model does not run on samples of {size} ({complaint}); give it data of the shape it takes.")
+
+
+_ROWS = 7
+"""Samples in the probing batch: a number that is no usual count of channels."""
+
+
+def _probe(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
+    like = next(module.parameters(), torch.zeros(()))
+    return torch.full((_ROWS, *shape), 0.5, device=like.device, dtype=like.dtype)
+
+
+def _arrangements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    found = [shape]
+    if len(shape) == 3:
+        moved = (shape[2], shape[0], shape[1])
+        found = [moved, shape] if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) else [shape, moved]
+    if len(shape) == 2:
+        found.append((1, *shape))
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):
+        found.append(tuple(size for size in shape if size != 1))
+    return [*found, (math.prod(shape),)] if len(shape) > 1 else found
+
+
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

@@ -1,0 +1,94 @@
+"""Pretrained image classifiers of timm and transformers, from the user's cache, with their normalisation inside."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from withstand.core.errors import InputError
+from withstand.io.factories import parse_arguments
+
+
+class Normalised(nn.Module):
+    """A classifier of images [B, C, H, W] in [0, 1]: subtracts the mean, divides by the deviation, gives the logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.network((x - self.mean) / self.std)
+        return out if isinstance(out, Tensor) else out.logits
+
+
+def timm_model(text: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """`name?arg=value`: a model of timm and its input shape; arguments go to timm.create_model, pretrained=true first.
+
+    Raises InputError when timm is not installed, or the name or its weights are not there.
+    """
+    name, _, query = text.partition("?")
+    _offline()
+    try:
+        import timm  # pyright: ignore[reportMissingImports]
+        import timm.data  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError("Models of timm need the package timm: pip install timm.") from None
+    given = {"pretrained": True, **parse_arguments(query)}
+    network = _load("timm", name, lambda: timm.create_model(name, **given), "?pretrained=false")
+    config = timm.data.resolve_data_config({}, model=network)
+    return Normalised(network, config["mean"], config["std"]).eval(), tuple(config["input_size"])
+
+
+def hf_model(text: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """`owner/name`: an image classifier of transformers and its input shape, from the cache or a local folder.
+
+    Raises InputError when transformers is not installed, or the name or its weights are not there.
+    """
+    _offline()
+    try:
+        import transformers  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError("Models of Hugging Face need the package transformers: pip install transformers.") from None
+    auto, processors = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
+    network = _load("transformers", text, lambda: auto.from_pretrained(text), "")
+    processor = _load("transformers", text, lambda: processors.from_pretrained(text), "")
+    normalise = getattr(processor, "do_normalize", False)
+    mean = tuple(processor.image_mean) if normalise else (0.0, 0.0, 0.0)
+    std = tuple(processor.image_std) if normalise else (1.0, 1.0, 1.0)
+    return Normalised(network, mean, std).eval(), (len(mean), *_image_size(processor))
+
+
+HUBS: dict[str, Callable[[str], tuple[nn.Module, tuple[int, ...]]]] = {"timm": timm_model, "hf": hf_model}
+"""Prefix of a MODEL string to its loader."""
+
+
+def _image_size(processor: Any) -> tuple[int, int]:
+    size = getattr(processor, "crop_size", None) or processor.size
+    if isinstance(size, int):
+        return size, size
+    edge = size.get("shortest_edge")
+    return (size["height"], size["width"]) if edge is None else (edge, edge)
+
+
+def _offline() -> None:
+    """Nothing is downloaded at run time unless the user has set HF_HUB_OFFLINE=0."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _load(package: str, name: str, load: Callable[[], Any], otherwise: str) -> Any:
+    try:
+        return load()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160].rstrip(".;") or type(error).__name__
+        hint = f", or add {otherwise}" if otherwise else ""
+        raise InputError(
+            f"{package} has no model {name!r} in your cache ({reason}); correct the name, "
+            f"download it once by setting HF_HUB_OFFLINE=0{hint}."
+        ) from error

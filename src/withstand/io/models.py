@@ -1,0 +1,115 @@
+"""Models from MODEL strings, or from modules and functions in memory."""
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor, nn
+
+from withstand.builtin.models import BUILTIN, INPUT_SHAPE, builtin_model
+from withstand.core.errors import InputError
+from withstand.io.factories import build_module, module_shape
+from withstand.io.hubs import HUBS
+from withstand.io.paths import must_exist
+from withstand.io.weights import PICKLES, REFUSED
+
+if TYPE_CHECKING:
+    from withstand.graph.model import Model
+
+ModelLike: TypeAlias = "str | PathLike[str] | Model | nn.Module | Callable[[Tensor], Tensor]"
+
+FORMS = (
+    f"write package.module:factory?arg=1, file.onnx, file.pt2, timm:name, hf:name or a built-in ({', '.join(BUILTIN)})."
+)
+"""The end of a sentence that tells the forms of MODEL."""
+
+
+def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) -> "Model":
+    """The model that a MODEL string names, or that wraps a module or a function from a batch to outputs.
+
+    input_shape: the shape of one sample of the data, for models that do not state their own (modules, functions and
+    factories). Where the model refuses that shape as it stands, the axes are tried in the arrangements that
+    `withstand.io.data.arrange` knows, and the first that runs is the model's.
+
+    Normalisation belongs inside the model: inputs are natural values, such as grey levels in [0, 1].
+    Raises InputError, one sentence with the fix, when there is no such file, module or factory, a file could run code
+    when read, or a package is missing.
+    """
+    from withstand.graph.capture import from_module
+    from withstand.graph.model import Model
+
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, nn.Module):
+        return from_module(source, module_shape(source, input_shape), type(source).__name__)
+    if isinstance(source, str | PathLike):
+        return _from_text(str(source).strip(), input_shape)
+    if callable(source):
+        function = Function(source)
+        return from_module(function, module_shape(function, input_shape), getattr(source, "__name__", "function"))
+    raise InputError(
+        f"A model must be a MODEL string, a torch module or a function, not {type(source).__name__}; {FORMS}"
+    )
+
+
+class Function(nn.Module):
+    """A module around a function from a batch to outputs."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _from_text(text: str, input_shape: tuple[int, ...] | None) -> "Model":
+    from withstand.graph.capture import from_module
+
+    if text in BUILTIN:
+        return from_module(builtin_model(text), INPUT_SHAPE, text)
+    hub, colon, rest = text.partition(":")
+    if colon and hub in HUBS:
+        module, shape = HUBS[hub](rest)
+        return from_module(module, shape, text)
+    path = Path(text)
+    if path.suffix.lower() in (*READERS, *_REFUSALS) and ":" not in text:
+        must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
+        if path.suffix.lower() in _REFUSALS:
+            raise InputError(f"{text} {_REFUSALS[path.suffix.lower()].format(path=text)}")
+        return READERS[path.suffix.lower()](path)
+    if colon:
+        module = build_module(text)
+        return from_module(module, module_shape(module, input_shape), text)
+    must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
+    raise InputError(f"{text!r} is no model that withstand reads; {FORMS}")
+
+
+def _onnx(path: Path) -> "Model":
+    from withstand.graph.onnx_reader import read_onnx
+
+    return read_onnx(path)
+
+
+def _pt2(path: Path) -> "Model":
+    from withstand.graph.capture import read_pt2
+
+    return read_pt2(path)
+
+
+READERS: dict[str, "Callable[[Path], Model]"] = {".onnx": _onnx, ".pt2": _pt2}
+"""Ending of a model file to its reader."""
+
+_ALONE = (
+    "holds weights, or a pickled module, but no architecture that can be read safely; "
+    "give the function that builds the module, as in 'package.module:factory?weights={path}'."
+)
+_EXPORT = "is not read; export the network to ONNX and give the .onnx file."
+_REFUSALS = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".safetensors"), _ALONE),
+    **dict.fromkeys(
+        PICKLES, f"is refused: {REFUSED}; export the network to ONNX, or give 'package.module:factory?weights=FILE'."
+    ),
+    **dict.fromkeys((".nnet", ".h5", ".keras", ".tflite", ".pb"), _EXPORT),
+}

@@ -1,0 +1,60 @@
+"""Weights from files that cannot run code: safetensors, or torch's own format without pickled objects."""
+
+import pickle
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from withstand.core.errors import InputError
+from withstand.io.paths import must_exist
+
+PICKLES = (".pkl", ".pickle", ".joblib")
+REFUSED = "it is a pickle, and reading one can run any code its author put in"
+"""The middle of a sentence that refuses a file."""
+
+
+def load_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """The tensors by name, on the CPU, of a `.safetensors` file or of a `.pt`, `.pth`, `.bin` or `.ckpt` of torch.save.
+
+    A checkpoint that keeps them one level down under `state_dict`, `model_state_dict` or `model` is unwrapped.
+    Raises InputError when the file is missing, damaged, holds no tensors by name, or could run code.
+    """
+    path = Path(path)
+    must_exist(path, "weights file", extra=[], forms="correct the path.")
+    if path.suffix.lower() in PICKLES:
+        raise InputError(f"{path} is refused: {REFUSED}; save the weights with safetensors.torch.save_file.")
+    tensors = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
+            tensors = tensors[key]
+    if not is_state_dict(tensors):
+        raise InputError(f"{path} holds no tensors by name; save module.state_dict() in it.")
+    return dict(tensors)
+
+
+def is_state_dict(value: object) -> bool:
+    """Whether it maps names to tensors."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError):
+        raise InputError(f"{path} cannot be read as safetensors; write it again or correct its ending.") from None
+
+
+def _torch(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} is refused: it holds more than tensors, {REFUSED}; save module.state_dict() with safetensors."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise InputError(f"{path} cannot be read as a file of torch.save; write it again.") from None
