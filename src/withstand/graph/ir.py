@@ -1,7 +1,7 @@
 """The op graph: nodes in order, constants by name, batch first, executable in torch with gradients."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,8 @@ class Graph(torch.nn.Module):
     """A network as a list of nodes in execution order, with one batched input and one batched output.
 
     `input_shape` and `output_shape` are shapes of one sample, without the batch axis. Constants are buffers, so
-    `.to(device)`, `.double()` and `state_dict()` work as on any module. Integer constants keep their type.
+    `.to(device)`, `.double()` and `state_dict()` work as on any module. Integer constants keep their type. Nodes and
+    constants that the output does not depend on are dropped.
     """
 
     def __init__(
@@ -43,23 +44,32 @@ class Graph(torch.nn.Module):
         output_shape: tuple[int, ...],
     ) -> None:
         super().__init__()
-        self.nodes = tuple(nodes)
+        self.nodes = _needed(nodes, output)
         self.input, self.output = input, output
         self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
         self._slots: dict[str, str] = {}
-        for position, (name, value) in enumerate(constants.items()):
+        used = dict.fromkeys(name for node in self.nodes for name in node.inputs if name in constants)
+        for position, (name, value) in enumerate((name, constants[name]) for name in used):
             self._slots[name] = f"c{position}"
             self.register_buffer(f"c{position}", value.detach().clone().contiguous())
-        self._last_use = self._find_last_uses()
+        self._steps = self._compile()
 
-    def _find_last_uses(self) -> tuple[tuple[str, ...], ...]:
-        last = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
+    def _compile(self) -> tuple[tuple[Callable[..., Tensor], tuple[int, ...], dict[str, Any], tuple[int, ...]], ...]:
+        """Per node: its function, places of its arguments, keywords, places not needed afterwards.
+
+        Places count the constants first, then the input, then the nodes.
+        """
+        names = [*self._slots, self.input, *(node.name for node in self.nodes)]
+        place = {name: i for i, name in enumerate(names)}
+        last = {name: i for i, node in enumerate(self.nodes) for name in node.inputs if name not in self._slots}
         last.pop(self.output, None)
-        dying: list[list[str]] = [[] for _ in self.nodes]
+        dying: list[list[int]] = [[] for _ in self.nodes]
         for name, i in last.items():
-            if name not in self._slots:
-                dying[i].append(name)
-        return tuple(map(tuple, dying))
+            dying[i].append(place[name])
+        return tuple(
+            (OPS[node.op].run, tuple(place[i] for i in node.inputs), dict(node.attrs), tuple(gone))
+            for node, gone in zip(self.nodes, dying, strict=True)
+        )
 
     def constant(self, name: str) -> Tensor:
         """The constant of that name."""
@@ -86,12 +96,12 @@ class Graph(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [B, *output_shape] of a batch x [B, *input_shape]."""
-        values = {self.input: x}
-        for node, dying in zip(self.nodes, self._last_use, strict=True):
-            values[node.name] = self.step(node, values)
-            for name in dying:
-                del values[name]
-        return values[self.output]
+        values: list[Any] = [*self._buffers.values(), x]
+        for run, places, attrs, dying in self._steps:
+            values.append(run(*[values[i] for i in places], **attrs))
+            for i in dying:
+                values[i] = None
+        return values[-1]
 
     def trace(self, x: Tensor) -> dict[str, Tensor]:
         """Every node's value (and the input's) for a batch x [B, *input_shape]."""
@@ -106,10 +116,20 @@ class Graph(torch.nn.Module):
 
     def digest(self) -> str:
         """A hash of structure and weights: equal for equal networks, whatever file they came from."""
-        h = hashlib.sha256()
-        for node in self.nodes:
-            h.update(repr((node.op, node.inputs, sorted(node.attrs.items()))).encode())
-        for name, value in self.constants.items():
-            h.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
+        h = hashlib.sha256(repr((self.input_shape, self.output_shape)).encode())
+        for node, (_, places, _, _) in zip(self.nodes, self._steps, strict=True):
+            h.update(repr((node.op, places, sorted(node.attrs.items()))).encode())
+        for value in self.constants.values():
+            h.update(repr((tuple(value.shape), str(value.dtype))).encode())
             h.update(value.detach().cpu().contiguous().numpy().tobytes())
         return h.hexdigest()[:16]
+
+
+def _needed(nodes: list[Node], output: str) -> tuple[Node, ...]:
+    """The nodes that the output depends on, in order, the output's own node last."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))

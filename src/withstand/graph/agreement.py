@@ -1,0 +1,100 @@
+"""Compares a graph read from ONNX with onnxruntime, and finds the first node that differs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from withstand.core.errors import InputError, ToolFault
+from withstand.graph.builder import Value
+from withstand.graph.ir import Graph
+from withstand.graph.replay import OnnxSession
+
+if TYPE_CHECKING:
+    import onnx
+
+RELATIVE = 1e-4
+SCALES = (0.1, 1.0, 10.0)
+BATCH = 3
+
+
+def check_against_onnxruntime(
+    proto: "onnx.ModelProto",
+    source: bytes | Path,
+    raw: Graph,
+    graph: Graph,
+    views: dict[str, Value],
+    name: str,
+) -> None:
+    """Outputs of the graph and of onnxruntime on random inputs of several scales must agree.
+
+    Tolerance: 1e-4 of the largest output of the batch in size (at least 1), on one sample and on a batch of three.
+    Errors: InputError when the file mixes the samples of a batch, else ToolFault naming the first node that differs.
+    """
+    session = OnnxSession(source)
+    half = session.dtype == np.float16
+    generator = torch.Generator().manual_seed(1)
+    for scale in SCALES:
+        x = scale * torch.rand(BATCH, *graph.input_shape, generator=generator)
+        alone = np.concatenate([session(row[None].numpy()) for row in x])
+        with torch.no_grad():
+            ours = graph(x).numpy()
+        if not _agree(ours, alone, half):
+            where = _first_difference(proto, raw, views, x[:1], session, half)
+            raise ToolFault(f"The graph read from '{name}' and onnxruntime disagree by {_gap(ours, alone):.2g}{where}.")
+        together = session(x.numpy())
+        if not _agree(together, alone, half):
+            raise InputError(f"'{name}' mixes the samples of a batch, so export it with a batch of 1.")
+
+
+def _agree(ours: np.ndarray, theirs: np.ndarray, half: bool) -> bool:
+    if ours.shape != theirs.shape:
+        return False
+    if not (np.isfinite(theirs).all() and np.isfinite(ours).all()):
+        return bool((np.isfinite(ours) == np.isfinite(theirs)).all())
+    return _gap(ours, theirs) <= (1e-2 if half else RELATIVE)
+
+
+def _gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference relative to the largest value, infinite where the shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    if not theirs.size:
+        return 0.0
+    return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
+
+
+def _first_difference(
+    proto: "onnx.ModelProto",
+    raw: Graph,
+    views: dict[str, Value],
+    x: torch.Tensor,
+    session: OnnxSession,
+    half: bool,
+) -> str:
+    """Words that name the first node whose value differs on one sample."""
+    import onnx
+    import onnxruntime
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(proto)
+    made = [(o, node) for node in proto.graph.node for o in node.output if o in views and o]
+    del probe.graph.output[:]
+    probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(o) for o, _ in made)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    row = x.numpy().astype(session.dtype)
+    try:
+        runner = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        theirs = runner.run(None, {session.input_name: row[0] if session.rows is None else row})
+    except Exception:
+        return ", and the file does not run on one sample node by node"
+    with torch.no_grad():
+        ours = raw.trace(x)
+    for (output, node), value in zip(made, theirs):
+        mine = ours[views[output].name].reshape(views[output].shape).numpy()
+        if not _agree(mine, np.asarray(value, np.float32), half):
+            return f", first at node '{node.name or output}' ({node.op_type})"
+    return " only after all nodes, so a simplification is wrong"

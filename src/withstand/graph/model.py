@@ -1,0 +1,63 @@
+"""A network as the rest of withstand holds it, wherever it came from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from withstand.core.errors import InputError
+from withstand.graph.ir import Graph
+
+
+@dataclass
+class Model:
+    """A network from a batch of inputs [B, *input_shape] to outputs [B, *output_shape].
+
+    graph: the op graph, or None where it could not be captured (`why_no_graph` is the sentence that says why).
+    module: what the user gave (for ONNX the graph itself). source: the ONNX file it was read from. notes: what was
+    changed on the way in, one sentence each.
+    """
+
+    name: str
+    graph: Graph | None
+    module: torch.nn.Module
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    why_no_graph: str | None = None
+    source: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs [B, *output_shape] of a batch x [B, *input_shape]."""
+        return self.module(x) if self.graph is None else self.graph(x)
+
+    def onnx_bytes(self) -> bytes:
+        """The network as ONNX: the file it came from, else written from the graph."""
+        if self.source is not None:
+            return self.source.read_bytes()
+        if self.graph is None:
+            raise InputError(f"{self.name} cannot be written as ONNX: {self.why_no_graph}")
+        from withstand.graph.onnx_writer import write_onnx
+
+        return write_onnx(self.graph)
+
+    def digest(self) -> str:
+        """A hash of structure and weights (weights alone where there is no graph)."""
+        if self.graph is not None:
+            return self.graph.digest()
+        h = hashlib.sha256()
+        for name, value in sorted(self.module.state_dict().items()):
+            if isinstance(value, Tensor):
+                h.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+                h.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return h.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same model with its weights on a device."""
+        self.module.to(device)
+        if self.graph is not None:
+            self.graph.to(device)
+        return self

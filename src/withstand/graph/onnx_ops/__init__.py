@@ -1,0 +1,75 @@
+"""Lowerings of ONNX operators: one function an operator, registered by its ONNX name in any file of this folder."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from withstand.graph.builder import Array, Builder, Unsupported, Value
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ONNX node to lower: its inputs (None where left out), attributes and version of the operator set.
+
+    rows: the batch the file was exported with, when it is fixed. outputs: how many outputs are used.
+    """
+
+    op: str
+    inputs: Sequence[Array | None]
+    attrs: dict[str, Any]
+    opset: int
+    rows: int
+    outputs: int
+
+    def array(self, index: int) -> Array:
+        """An input that must be there."""
+        found = self.optional(index)
+        if found is None:
+            raise Unsupported(f"lacks its input {index}")
+        return found
+
+    def optional(self, index: int) -> Array | None:
+        """An input, or None."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def constant(self, index: int) -> Tensor | None:
+        """An optional input that must be a constant."""
+        found = self.optional(index)
+        if isinstance(found, Value):
+            raise Unsupported(f"takes its input {index} from the network's input, where a constant is needed")
+        return found
+
+    def ints(self, index: int, attr: str) -> list[int] | None:
+        """Integers that newer versions take from an input and older ones from an attribute."""
+        found = self.constant(index)
+        if found is not None:
+            return [int(i) for i in found.reshape(-1).tolist()]
+        return list(self.attrs[attr]) if attr in self.attrs else None
+
+
+Lowering = Callable[[Builder, Call], "Array | list[Array]"]
+_TABLE: dict[str, Lowering] = {}
+
+
+def lowers(*names: str) -> Callable[[Lowering], Lowering]:
+    """Register a function as the lowering of these ONNX operators."""
+
+    def add(function: Lowering) -> Lowering:
+        for name in names:
+            _TABLE[name] = function
+        return function
+
+    return add
+
+
+@cache
+def table() -> dict[str, Lowering]:
+    """All lowerings by ONNX operator name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return _TABLE

@@ -1,0 +1,146 @@
+"""Element-wise ONNX operators."""
+
+import math
+
+import torch
+
+from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.lower import arith
+from withstand.graph.onnx_ops import Call, lowers
+
+UNARY = {
+    "Neg": "neg",
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Exp": "exp",
+    "Log": "log",
+    "Sqrt": "sqrt",
+    "Reciprocal": "reciprocal",
+    "Abs": "abs",
+    "Sign": "sign",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Erf": "erf",
+    "Floor": "floor",
+    "Round": "round",
+}
+BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+CHAIN = {"Max": "max", "Min": "min", "Sum": "add"}
+
+
+@lowers(*UNARY)
+def unary(b: Builder, c: Call) -> Array:
+    return arith.unary(b, UNARY[c.op], c.array(0))
+
+
+@lowers(*BINARY)
+def binary(b: Builder, c: Call) -> Array:
+    return arith.binary(b, BINARY[c.op], c.array(0), c.array(1))
+
+
+@lowers(*CHAIN)
+def chain(b: Builder, c: Call) -> Array:
+    return arith.chain(b, CHAIN[c.op], [a for a in c.inputs if a is not None])
+
+
+@lowers("Mean")
+def mean(b: Builder, c: Call) -> Array:
+    arrays = [a for a in c.inputs if a is not None]
+    return arith.binary(b, "mul", arith.chain(b, "add", arrays), torch.tensor(1 / len(arrays)))
+
+
+@lowers("Ceil")
+def ceil(b: Builder, c: Call) -> Array:
+    return arith.unary(b, "neg", arith.unary(b, "floor", arith.unary(b, "neg", c.array(0))))
+
+
+@lowers("LeakyRelu")
+def leaky_relu(b: Builder, c: Call) -> Array:
+    return arith.leaky_relu(b, c.array(0), float(c.attrs.get("alpha", 0.01)))
+
+
+@lowers("PRelu")
+def prelu(b: Builder, c: Call) -> Array:
+    return arith.leaky_relu(b, c.array(0), c.array(1))
+
+
+@lowers("Elu")
+def elu(b: Builder, c: Call) -> Array:
+    return arith.unary(b, "elu", c.array(0), alpha=float(c.attrs.get("alpha", 1.0)))
+
+
+@lowers("Selu")
+def selu(b: Builder, c: Call) -> Array:
+    alpha, gamma = c.attrs.get("alpha", 1.6732632423543772), c.attrs.get("gamma", 1.0507009873554805)
+    return arith.selu(b, c.array(0), float(alpha), float(gamma))
+
+
+@lowers("Celu")
+def celu(b: Builder, c: Call) -> Array:
+    alpha = float(c.attrs.get("alpha", 1.0))
+    scaled = arith.binary(b, "div", c.array(0), torch.tensor(alpha))
+    return arith.selu(b, scaled, 1.0, alpha)
+
+
+@lowers("HardSigmoid")
+def hard_sigmoid(b: Builder, c: Call) -> Array:
+    return arith.hard_sigmoid(b, c.array(0), float(c.attrs.get("alpha", 0.2)), float(c.attrs.get("beta", 0.5)))
+
+
+@lowers("HardSwish")
+def hard_swish(b: Builder, c: Call) -> Array:
+    return arith.binary(b, "mul", c.array(0), arith.hard_sigmoid(b, c.array(0), 1 / 6, 0.5))
+
+
+@lowers("Mish")
+def mish(b: Builder, c: Call) -> Array:
+    return arith.mish(b, c.array(0))
+
+
+@lowers("Softsign")
+def softsign(b: Builder, c: Call) -> Array:
+    return arith.softsign(b, c.array(0))
+
+
+@lowers("Gelu")
+def gelu(b: Builder, c: Call) -> Array:
+    return arith.unary(b, "gelu", c.array(0), approximate=str(c.attrs.get("approximate", "none")))
+
+
+@lowers("Pow")
+def power(b: Builder, c: Call) -> Array:
+    return arith.power(b, c.array(0), c.array(1))
+
+
+@lowers("Clip")
+def clip(b: Builder, c: Call) -> Array:
+    low, high = c.optional(1), c.optional(2)
+    if isinstance(low, Value) or isinstance(high, Value):
+        x = c.array(0) if low is None else arith.binary(b, "max", c.array(0), low)
+        return x if high is None else arith.binary(b, "min", x, high)
+    floor = c.attrs.get("min", -math.inf) if low is None else low
+    ceiling = c.attrs.get("max", math.inf) if high is None else high
+    if float(floor) > float(ceiling):
+        floor = ceiling
+    return arith.clip(b, c.array(0), float(floor), float(ceiling))
+
+
+@lowers("Where")
+def where(b: Builder, c: Call) -> Array:
+    return arith.where(b, c.array(0), c.array(1), c.array(2))
+
+
+@lowers("Identity", "Dropout")
+def identity(b: Builder, c: Call) -> Array:
+    if c.outputs > 1:
+        raise Unsupported("is asked for its second output, the mask")
+    return c.array(0)
+
+
+@lowers("Cast", "CastLike")
+def cast(b: Builder, c: Call) -> Array:
+    if c.op == "Cast" and c.attrs["to"] not in (1, 10, 11, 16):
+        raise Unsupported("casts a value that depends on the input to a type that is not a float")
+    return c.array(0)

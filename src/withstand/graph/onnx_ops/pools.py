@@ -1,0 +1,75 @@
+"""ONNX pooling, reductions and softmax."""
+
+import math
+
+import torch
+
+from withstand.graph.builder import Array, Builder, Unsupported
+from withstand.graph.lower import arith, moves, pools
+from withstand.graph.onnx_ops import Call, lowers
+from withstand.graph.onnx_ops.products import sample_first, spatial_pads
+
+
+@lowers("MaxPool", "AveragePool")
+def pool(b: Builder, c: Call) -> Array:
+    if c.outputs > 1:
+        raise Unsupported("is asked for the places of its maxima")
+    x = sample_first(b, c)
+    kernel = c.attrs["kernel_shape"]
+    stride = c.attrs.get("strides", [1] * len(kernel))
+    dilation = c.attrs.get("dilations", [1] * len(kernel))
+    pads = spatial_pads(c, x.shape[2:], kernel)
+    ceil = bool(c.attrs.get("ceil_mode", 0))
+    if c.op == "MaxPool":
+        return pools.max_pool(b, x, kernel, stride, pads, dilation, ceil)
+    return pools.avg_pool(b, x, kernel, stride, pads, dilation, ceil, bool(c.attrs.get("count_include_pad", 0)))
+
+
+@lowers("GlobalAveragePool")
+def global_average_pool(b: Builder, c: Call) -> Array:
+    return pools.reduce(b, "mean", c.array(0), range(2, len(c.array(0).shape)), True)
+
+
+@lowers("GlobalMaxPool")
+def global_max_pool(b: Builder, c: Call) -> Array:
+    return pools.reduce_max(b, c.array(0), range(2, len(c.array(0).shape)), True)
+
+
+def _square(b: Builder, x: Array) -> Array:
+    return arith.power(b, x, torch.tensor(2.0))
+
+
+BEFORE = {"ReduceL1": "abs", "ReduceLogSumExp": "exp"}
+AFTER = {"ReduceL2": "sqrt", "ReduceLogSum": "log", "ReduceLogSumExp": "log"}
+REDUCTIONS = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"
+
+
+@lowers(*REDUCTIONS.split())
+def reduction(b: Builder, c: Call) -> Array:
+    x, axes, keepdim = c.array(0), c.ints(1, "axes"), bool(c.attrs.get("keepdims", 1))
+    if not axes and c.attrs.get("noop_with_empty_axes", 0):
+        return x
+    axes = axes or list(range(len(x.shape)))
+    if c.op == "ReduceMax":
+        return pools.reduce_max(b, x, axes, keepdim)
+    if c.op == "ReduceMin":
+        return pools.reduce_min(b, x, axes, keepdim)
+    if c.op in ("ReduceL2", "ReduceSumSquare"):
+        x = _square(b, x)
+    x = arith.unary(b, BEFORE[c.op], x) if c.op in BEFORE else x
+    x = pools.reduce(b, "mean" if c.op == "ReduceMean" else "sum", x, axes, keepdim)
+    return arith.unary(b, AFTER[c.op], x) if c.op in AFTER else x
+
+
+@lowers("Softmax", "LogSoftmax")
+def softmax(b: Builder, c: Call) -> Array:
+    """Before operator set 13 all axes from `axis` on are one."""
+    op = "softmax" if c.op == "Softmax" else "log_softmax"
+    x = c.array(0)
+    if c.opset >= 13:
+        return pools.softmax(b, op, x, c.attrs.get("axis", -1))
+    axis = c.attrs.get("axis", 1) % len(x.shape)
+    if math.prod(x.shape[axis:]) == x.shape[axis]:
+        return pools.softmax(b, op, x, axis)
+    flat = moves.reshape(b, x, (*x.shape[:axis], math.prod(x.shape[axis:])))
+    return moves.reshape(b, pools.softmax(b, op, flat, axis), x.shape)

@@ -1,0 +1,195 @@
+"""Reads ONNX files into op graphs, by walking the file as it runs on one sample."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from withstand.core.errors import InputError
+from withstand.graph.agreement import check_against_onnxruntime
+from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.model import Model
+from withstand.graph.onnx_ops import Call, table
+from withstand.graph.replay import exported_rows
+from withstand.graph.simplify import simplify
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 7
+
+
+def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None = None) -> Model:
+    """The network of an ONNX file (operator sets 7 to 23), repaired to take any batch.
+
+    source: a file (weights in files beside it are found) or its bytes. check: compare with onnxruntime on random
+    inputs, batch 1 and 3. Networks in double or half precision are cast to float32, which `notes` says. Errors:
+    InputError for what is no ONNX file, has more than one input or output, or holds an operator without a lowering.
+    """
+    path = None if isinstance(source, bytes) else Path(source)
+    name = name or (path.stem if path else "model")
+    proto = _parse(source if isinstance(source, bytes) else Path(source))
+    reading = Reading(proto, name)
+    raw = reading.builder.graph(reading.result)
+    graph = simplify(raw)
+    if check:
+        check_against_onnxruntime(proto, source if path is None else path, raw, graph, reading.views, name)
+    return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=reading.notes)
+
+
+def _parse(source: bytes | Path) -> "onnx.ModelProto":
+    import onnx
+
+    what = "These bytes are" if isinstance(source, bytes) else f"'{source}' is"
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError(f"There is no file '{source}', so give the path of an ONNX file.")
+    try:
+        proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
+    except Exception as error:
+        raise InputError(f"{what} not a readable ONNX network, so export the model again ({error}).") from error
+    if not proto.graph.node and not proto.graph.output:
+        raise InputError(f"{what} not an ONNX network, so export the model with torch.onnx.export.")
+    return proto
+
+
+class Reading:
+    """One walk over a file. `views` maps each ONNX value to what it became; `result` is the output."""
+
+    def __init__(self, proto: "onnx.ModelProto", name: str) -> None:
+        from onnx import numpy_helper
+
+        self.proto, self.name = proto, name
+        self.opset = _opset(proto, name)
+        self.notes: tuple[str, ...] = ()
+        self.values: dict[str, Array] = {"": torch.empty(0)}
+        for tensor in proto.graph.initializer:
+            self.values[tensor.name] = self._constant(numpy_helper.to_array(tensor))
+        graph_input, graph_output = self._ends()
+        shape = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
+        out = [d.dim_value or None for d in graph_output.type.tensor_type.shape.dim]
+        self.rows = exported_rows(shape, out)
+        self.builder = Builder(graph_input.name, self._sample_shape(shape), folded=self.rows is None)
+        self.values[graph_input.name] = self.builder.input
+        self.users = {used for node in proto.graph.node for used in node.input} | {graph_output.name}
+        for node in proto.graph.node:
+            self._read(node)
+        self.result = self._result(graph_output.name)
+
+    @property
+    def views(self) -> dict[str, Value]:
+        """The values that depend on the input, by their ONNX names."""
+        return {name: value for name, value in self.values.items() if isinstance(value, Value)}
+
+    def _ends(self) -> "tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]":
+        inputs = [i for i in self.proto.graph.input if i.name not in self.values]
+        outputs = list(self.proto.graph.output)
+        for kind, found in (("input", inputs), ("output", outputs)):
+            if len(found) != 1:
+                names = ", ".join(v.name for v in found) or "none"
+                raise InputError(
+                    f"'{self.name}' has {len(found)} {kind}s ({names}), so export it with a single {kind}."
+                )
+        kind = inputs[0].type.tensor_type.elem_type
+        if kind not in (1, 10, 11, 16):
+            raise InputError(
+                f"The input '{inputs[0].name}' of '{self.name}' is not a float tensor, so export one that is."
+            )
+        if kind != 1:
+            self._narrow()
+        return inputs[0], outputs[0]
+
+    def _sample_shape(self, shape: Sequence[int | None]) -> tuple[int, ...]:
+        inner = shape if self.rows is None else shape[1:]
+        if None in inner:
+            raise InputError(f"Only the batch may be of open size in '{self.name}', so export it with fixed sizes.")
+        fixed = tuple(s for s in inner if s is not None)
+        return fixed if self.rows is None else (1, *fixed)
+
+    def _narrow(self) -> None:
+        self.notes = (f"'{self.name}' computes in another precision than float32 and is run in float32 here.",)
+
+    def _constant(self, array: np.ndarray) -> Tensor:
+        if array.dtype != np.float32 and (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
+            array = array.astype(np.float32)
+        return torch.from_numpy(np.array(array))
+
+    def _read(self, node: "onnx.NodeProto") -> None:
+        inputs = [self.values.get(i) if i else None for i in node.input]
+        attrs = {a.name: _attribute(a) for a in node.attribute}
+        used = [o in self.users for o in node.output]
+        known = [i for i in inputs if i is not None]
+        if node.op_type == "Shape" and known:
+            results: Any = torch.tensor(known[0].shape[attrs.get("start", 0) : attrs.get("end")], dtype=torch.int64)
+        elif node.op_type == "Size" and known:
+            results = torch.tensor(np.prod(known[0].shape), dtype=torch.int64)
+        elif all(isinstance(i, Tensor) for i in known):
+            results = self._fold(node)
+        else:
+            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, self.rows or 1, _count(used)))
+        several = results if isinstance(results, list) else [results]
+        self.values.update({o: value for o, value in zip(node.output, several) if o})
+
+    def _lower(self, node: "onnx.NodeProto", call: Call) -> Any:
+        where = f"the ONNX operator {node.op_type} (node '{node.name or node.output[0]}' of '{self.name}')"
+        rule = table().get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if rule is None:
+            how = f"add a function with @lowers('{node.op_type}') to a file in withstand/graph/onnx_ops"
+            raise InputError(f"There is no rule for {where}, so {how} or export the model without it.")
+        self.builder.label = next(o for o in node.output if o)
+        try:
+            return rule(self.builder, call)
+        except Unsupported as error:
+            raise InputError(f"{where[0].upper()}{where[1:]} {error}, which is not supported.") from error
+        except (RuntimeError, KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{where[0].upper()}{where[1:]} cannot be read with these inputs: {reason}") from error
+
+    def _fold(self, node: "onnx.NodeProto") -> list[Tensor]:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        names = [n for n in dict.fromkeys(node.input) if n]
+        infos = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in names]
+        outputs = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output if n]
+        graph = onnx.helper.make_graph([node], "constant", infos, outputs)
+        feeds = {n: value.numpy() for n in names if isinstance(value := self.values[n], Tensor)}
+        try:
+            with np.errstate(all="ignore"):
+                model = onnx.helper.make_model(graph, opset_imports=list(self.proto.opset_import))
+                found = ReferenceEvaluator(model).run(None, feeds)
+        except Exception as error:
+            what = f"{node.op_type} (node '{node.name or node.output[0]}')"
+            raise InputError(
+                f"The constant {what} of '{self.name}' cannot be computed, so fold it first: {error}"
+            ) from error
+        return [self._constant(np.asarray(value)) for value in found]
+
+    def _result(self, name: str) -> Value:
+        found = self.values.get(name)
+        if not isinstance(found, Value):
+            raise InputError(
+                f"The output '{name}' of '{self.name}' does not depend on its input, so there is nothing to do."
+            )
+        return found
+
+
+def _opset(proto: "onnx.ModelProto", name: str) -> int:
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), OLDEST_OPSET)
+    if version < OLDEST_OPSET:
+        raise InputError(f"'{name}' uses operator set {version}, so export it with {OLDEST_OPSET} or newer.")
+    return version
+
+
+def _attribute(attribute: "onnx.AttributeProto") -> Any:
+    from onnx import helper
+
+    value = helper.get_attribute_value(attribute)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _count(used: Sequence[bool]) -> int:
+    """How many outputs, up to the last that is used."""
+    return max((i + 1 for i, u in enumerate(used) if u), default=1)
