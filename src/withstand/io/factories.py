@@ -181,7 +181,7 @@ def _probe(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _arrangements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    found = [shape]
+    found: list[tuple[int, ...]] = [shape]
     if len(shape) == 3:
         moved = (shape[2], shape[0], shape[1])
         found = [moved, shape] if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) else [shape, moved]

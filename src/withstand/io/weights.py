@@ -3,6 +3,7 @@
 import pickle
 from os import PathLike
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,18 +26,22 @@ def load_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     must_exist(path, "weights file", extra=[], forms="correct the path.")
     if path.suffix.lower() in PICKLES:
         raise InputError(f"{path} is refused: {REFUSED}; save the weights with safetensors.torch.save_file.")
-    tensors = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
-            tensors = tensors[key]
+    tensors = _safetensors(path) if path.suffix == ".safetensors" else _unwrap(_torch(path))
     if not is_state_dict(tensors):
         raise InputError(f"{path} holds no tensors by name; save module.state_dict() in it.")
-    return dict(tensors)
+    return tensors
 
 
-def is_state_dict(value: object) -> bool:
+def _unwrap(held: Any) -> Any:
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+    return held
+
+
+def is_state_dict(value: Any) -> TypeGuard[dict[str, Tensor]]:
     """Whether it maps names to tensors."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, Tensor) for v in value.values())
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -49,7 +54,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read as safetensors; write it again or correct its ending.") from None
 
 
-def _torch(path: Path) -> object:
+def _torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
