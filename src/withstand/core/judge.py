@@ -1,8 +1,8 @@
 """The one place where evidence becomes a verdict.
 
-A candidate is a witness only if, rounded to the declared input type, it lies in its threat, violates the property in the
-model and violates it again in the replay (onnxruntime). A lower bound is a proof only if it clears zero by the rounding
-error its arithmetic may hide. A question both refuted and proved is a fault of the tool.
+A candidate is a witness only if, rounded to the declared input type, it lies in its threat, violates the property in
+the model and violates it again in the replay (onnxruntime). A lower bound is a proof only if it clears zero by the
+rounding error its arithmetic may hide. A question both refuted and proved is a fault of the tool.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,12 @@ from withstand.core.property import Property
 from withstand.core.threat import Threat
 
 GUARD = {Grade.FLOAT32: 1e-5, Grade.FLOAT64: 1e-10, Grade.SLACK64: 0.0, Grade.LEAVES: 0.0}
-"""How far above zero a bound must be to count as a proof, as a share of max(1, clean margin), by its arithmetic."""
+"""How far above zero a bound must be to count as a proof, as a share of max(1, largest output), by arithmetic."""
+
+
+def needed(grade: Grade, outputs: Tensor) -> Tensor:
+    """The bound [B] a proof must exceed, from the outputs [B, ...] at x0: rounding errors grow with them."""
+    return GUARD[grade] * outputs.flatten(1).abs().amax(1).nan_to_num(1.0, 1.0).clamp(min=1)
 
 
 class Status(StrEnum):
@@ -57,13 +62,15 @@ class Verdict:
     grade: Grade | None = None
     witness: Tensor | None = None
     output: Tensor | None = None
+    reason: str = ""
 
 
 class Judge:
     """Hears evidence on N questions (x0 [N, *shape], y [N]) and keeps their verdicts.
 
     model and replay map a batch to outputs; replay runs the deployed form (onnxruntime), or None where the model has no
-    such form, in which case the model itself is asked twice. Rows violated at x0 itself are invalid from the start.
+    such form, in which case the model itself is asked twice. Rows violated at x0 itself are invalid from the start,
+    save where x0 is but a point of a box (`threat.anchored` is false): there it is a candidate like any other.
     """
 
     def __init__(
@@ -80,9 +87,11 @@ class Judge:
         with torch.no_grad():
             outputs = model(x0)
             self.clean = property.margin(outputs, y)
-        self.outputs = outputs.clone()
-        self.status = [Status.UNKNOWN if ok else Status.INVALID for ok in (self.clean > 0).tolist()]
-        self.margin = self.clean.clone()
+        self.clean_outputs, self.outputs = outputs, outputs.clone()
+        valid = (self.clean > 0) if threat.anchored else torch.ones_like(self.clean, dtype=torch.bool)
+        self.status = [Status.UNKNOWN if ok else Status.INVALID for ok in valid.tolist()]
+        self.margin = self.clean if threat.anchored else torch.full_like(self.clean, torch.inf)
+        self.margin = self.margin.clone()
         self.bound = torch.full_like(self.clean, -torch.inf)
         self.method: list[str | None] = [None] * len(x0)
         self.grade: list[Grade | None] = [None] * len(x0)
@@ -120,11 +129,12 @@ class Judge:
 
     def _weigh_candidate(self, evidence: Candidate, method: str) -> None:
         rows, x0, y = evidence.rows, self.x0[evidence.rows], self.y[evidence.rows]
-        x = self.threat.deploy(x0, evidence.x.to(x0.dtype))
+        threat = self.threat.pick(rows, self.x0)
+        x = threat.deploy(x0, evidence.x.to(x0.dtype))
         with torch.no_grad():
             outputs = self.model(x)
             margin = self.property.margin(outputs, y)
-            inside = self.threat.contains(x0, x)
+            inside = threat.contains(x0, x)
             suspect = (inside & (margin <= 0)).nonzero().squeeze(1)
             again = self.property.margin(self.replay(x[suspect]), y[suspect]) if len(suspect) else margin[suspect]
         accepted = torch.zeros_like(inside)
@@ -147,8 +157,8 @@ class Judge:
             self.witness[row], self.outputs[row] = x, output
 
     def _weigh_bound(self, evidence: Lower, method: str) -> None:
-        need = GUARD[evidence.grade] * self.clean[evidence.rows].abs().clamp(min=1)
-        proved = (evidence.bound > need).tolist()
+        need = needed(evidence.grade, self.clean_outputs[evidence.rows])
+        proved = (evidence.bound > need.to(evidence.bound)).tolist()
         for row, bound, proof in zip(evidence.rows.tolist(), evidence.bound.tolist(), proved, strict=True):
             if self.status[row] is Status.INVALID:
                 continue
