@@ -1,0 +1,134 @@
+"""Write docs/methods/: one page for each registered attack, verifier and bound rule, from its own docstring.
+
+Usage: python scripts/make_docs.py [--check]. With --check nothing is written, and the exit code is 1 when a page on
+disk differs from what would be written.
+"""
+
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from withstand.core.registry import components
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "methods"
+KINDS = {"attack": "attacks", "verifier": "verifiers"}
+OPTION = {"attack": "--attack", "verifier": "--method"}
+VERB = {"attack": "attack", "verifier": "verify"}
+ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+DOI = re.compile(r"doi:(10\.[^\s,;)]+[^\s,;).])")
+
+
+def linked(text: str) -> str:
+    """The text with arXiv and DOI numbers as links."""
+    text = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return DOI.sub(r"[doi:\1](https://doi.org/\1)", text)
+
+
+def prose(thing: object) -> tuple[str, str]:
+    """A docstring's first sentence and the rest, with links."""
+    first, *others = (" ".join(p.split()) for p in re.split(r"\n\s*\n", inspect.getdoc(thing) or ""))
+    ends = (m.end() for m in re.finditer(r"\.(?: |$)", first) if balanced(first[: m.end()]))
+    end = next(ends, len(first))
+    return linked(first[:end].strip()), linked("\n\n".join(filter(None, [first[end:], *others])))
+
+
+def balanced(text: str) -> bool:
+    """Whether every bracket that opens in the text closes in it, so that a full stop may end a sentence."""
+    return text.count("(") == text.count(")") and not text.endswith(("et al. ", "e.g. "))
+
+
+def cell(text: object) -> str:
+    """Text that is safe in a table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def parameter_table(cls: type) -> list[str]:
+    """The parameters with types and defaults."""
+    fields = dataclasses.fields(cls)
+    if not fields:
+        return ["It has no parameters."]
+    lines = ["| parameter | type | default |", "|---|---|---|"]
+    for field in fields:
+        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        kind = re.sub(r"\b(?:\w+\.)+", "", str(field.type)) if "[" in str(field.type) else kind
+        default = field.default if field.default is not dataclasses.MISSING else "made for each use"
+        lines.append(f"| `{field.name}` | `{cell(kind)}` | `{cell(default)}` |")
+    return lines
+
+
+def example(kind: str, name: str, cls: type) -> str:
+    """A command that uses the method on a built-in model."""
+    norms = getattr(cls, "norms", ("linf",))
+    threat = {"l2": "l2:0.5", "l1": "l1:1"}.get(norms[0], "linf:0.1")
+    number = next((f for f in dataclasses.fields(cls) if type(f.default) is int), None)
+    text = f"{name}:{number.name}={number.default}" if number else name
+    return f"withstand {VERB[kind]} digits-cnn --data digits --threat {threat} {OPTION[kind]} {text}"
+
+
+def method_page(kind: str, name: str, cls: type) -> str:
+    """The page of one attack or verifier."""
+    first, rest = prose(cls)
+    lines = [f"# {name}", "", first, ""]
+    lines += [rest, ""] if rest else []
+    if norms := getattr(cls, "norms", None):
+        lines += ["Threats: " + ", ".join(f"`{norm}`" for norm in norms) + ".", ""]
+    if access := getattr(cls, "access", None):
+        needs = {"gradient": "gradients of the model", "scores": "the model's outputs only (black box)"}
+        lines += [f"Needs: {needs.get(str(access), str(access))}.", ""]
+    lines += ["## Parameters", "", *parameter_table(cls), "", "## On the command line", ""]
+    lines += ["```console", "$ " + example(kind, name, cls), "```", ""]
+    lines += [f"Source: `src/{cls.__module__.replace('.', '/')}.py`.", ""]
+    return "\n".join(lines)
+
+
+def own(kind: str) -> dict[str, type]:
+    """The components of this package, without those of installed plugins."""
+    return {name: cls for name, cls in components(kind).items() if cls.__module__.startswith("withstand.")}
+
+
+def index_page(tables: dict[str, dict[str, str]]) -> str:
+    """The table of all methods: heading to page to first sentence."""
+    lines = ["# Methods", "", "These pages are made from the code by `python scripts/make_docs.py`.", ""]
+    for heading, rows in tables.items():
+        lines += [f"## {heading}", "", "| name | in one sentence |", "|---|---|"]
+        lines += [f"| [{Path(page).stem}]({page}) | {cell(sentence)} |" for page, sentence in rows.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def pages() -> dict[str, str]:
+    """Every page's path below docs/methods and its text."""
+    made: dict[str, str] = {}
+    tables: dict[str, dict[str, str]] = {}
+    for kind, folder in KINDS.items():
+        rows = tables.setdefault(folder.capitalize(), {})
+        for name, cls in own(kind).items():
+            made[f"{folder}/{name}.md"] = method_page(kind, name, cls)
+            rows[f"{folder}/{name}.md"] = prose(cls)[0]
+    made["index.md"] = index_page(tables)
+    return made
+
+
+def main() -> int:
+    """Write the pages, or compare them with those on disk."""
+    wanted = pages()
+    there = {str(path.relative_to(FOLDER)): path for path in FOLDER.rglob("*.md")}
+    stale = [name for name, text in wanted.items() if name not in there or there[name].read_text("utf-8") != text]
+    extra = [name for name in there if name not in wanted]
+    if "--check" in sys.argv[1:]:
+        for name in stale + extra:
+            print(f"docs/methods/{name} is out of date; run: python scripts/make_docs.py")
+        return int(bool(stale or extra))
+    for name in stale:
+        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
+        (FOLDER / name).write_text(wanted[name], "utf-8")
+    for name in extra:
+        there[name].unlink()
+    print(f"{len(wanted)} pages, {len(stale)} written, {len(extra)} removed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

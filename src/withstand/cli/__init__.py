@@ -1,0 +1,35 @@
+"""The command line: one file a verb, each a thin caller of the library function of the same name."""
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line on `argv` (without the program's name; sys.argv unless given) and return the exit code.
+
+    0: done. 2: the user's input cannot be used, told in one sentence. 3: a fault of the tool. 130: interrupted.
+    """
+    from withstand.cli.app import app
+    from withstand.core.errors import InputError, ToolFault
+
+    try:
+        app(args=argv, prog_name="withstand")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except InputError as error:
+        return _end(str(error), 2)
+    except ToolFault as fault:
+        return _end(str(fault), 3)
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # nobody reads: say nothing at exit either
+        return 1
+    except OSError as error:
+        where = f" {error.filename!r}" if error.filename else ""
+        return _end(f"The system refused{where}: {error.strerror or error}; choose a path that you may use.", 2)
+    except KeyboardInterrupt:
+        return _end("Interrupted.", 130)
+    return 0
+
+
+def _end(sentence: str, code: int) -> int:
+    print("withstand: " + " ".join(sentence.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,53 @@
+"""`withstand ls`: the runs in a folder, or the methods that are installed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from withstand.cli.options import Json
+from withstand.cli.output import print_json, print_table
+
+
+def ls(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="The folder that holds run folders; ./runs unless given.", show_default=False),
+    ] = None,
+    methods: Annotated[bool, typer.Option("--methods", help="List attacks and verifiers instead of runs.")] = False,
+    json: Json = False,
+) -> None:
+    """List the runs in a folder with their numbers, or the installed methods."""
+    if methods:
+        _list_methods(json)
+        return
+    import withstand
+
+    runs = withstand.ls() if folder is None else withstand.ls(folder)
+    if json:
+        print_json({"runs": [run.to_json() for run in runs]})
+        return
+    columns = ("run", "model", "threat", "state", "n", "certified", "attacked")
+    print_table(columns, [(run.path, run.model, run.threat, run.state, *_numbers(run.summary)) for run in runs])
+
+
+def _numbers(summary) -> tuple[object, object, object]:
+    if summary is None:
+        return None, None, None
+    return summary.n, f"{summary.certified_accuracy:.2%}", f"{summary.attacked_accuracy:.2%}"
+
+
+def _list_methods(json: bool) -> None:
+    import inspect
+
+    from withstand.core.registry import FOLDERS, components
+
+    found = [
+        (kind, name, " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()))
+        for kind in FOLDERS
+        for name, cls in components(kind).items()
+    ]
+    if json:
+        print_json({"methods": [dict(zip(("kind", "name", "summary"), row, strict=True)) for row in found]})
+    else:
+        print_table(("kind", "name", "in one sentence"), found)

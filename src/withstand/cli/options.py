@@ -1,0 +1,65 @@
+"""Arguments and options that several verbs share, and how lists of methods are written."""
+
+import re
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A built-in name, net.onnx, net.pt2, pkg.mod:factory?arg=1, timm:NAME or hf:NAME.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="A built-in name, file.npz, file.npz[x,y], table.csv, or an image folder with one sub-folder a class.",
+        show_default=False,
+    ),
+]
+Threat = Annotated[
+    str,
+    typer.Option(
+        "--threat",
+        metavar="THREAT",
+        help="NORM:RADIUS, as linf:8/255 or l2:0.5; [low,high] adds a domain, @u8 says that inputs are 8-bit.",
+        show_default=False,
+    ),
+]
+Property = Annotated[
+    str, typer.Option("--property", metavar="P", help="What must hold: argmax, not-class:CLASS or band:WIDTH.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N samples.")]
+BudgetText = Annotated[
+    str | None, typer.Option("--budget", metavar="TIME", help="Wall time of the search, as 90s, 10m or 1.5h.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of every random choice.")]
+Device = Annotated[str, typer.Option("--device", metavar="D", help="Where torch computes: cpu, cuda, cuda:1 ...")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
+
+_PARAMETER = re.compile(r"\s*\w+\s*=")
+
+
+def split_methods(texts: list[str]) -> list[str]:
+    """The methods named by one or more option values.
+
+    A comma separates methods unless what follows has the form `name=value`; then it goes on with the parameters.
+
+    >>> split_methods(["pgd:steps=3,restarts=2,apgd", "square"])
+    ['pgd:steps=3,restarts=2', 'apgd', 'square']
+    """
+    methods: list[str] = []
+    for text in texts:
+        started = False
+        for part in filter(str.strip, text.split(",")):
+            if started and _PARAMETER.match(part):
+                methods[-1] += "," + part.strip()
+            else:
+                methods.append(part.strip())
+            started = True
+    return methods

@@ -1,0 +1,34 @@
+"""`withstand replay`: run a stored witness through an ONNX file. Needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from withstand.cli.options import Json
+from withstand.cli.output import print_json
+
+
+def replay(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A witness of a run folder, witnesses/*.npz.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="net.onnx; unless given, the model of the run."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a witness through a model in onnxruntime and say whether it still violates its property.
+
+    Exit code 0 when it does, 1 when it does not.
+    """
+    import withstand
+
+    answer = withstand.replay(file, model)
+    if json:
+        print_json(answer.to_json())
+    else:
+        typer.echo(answer.sentence)
+    if not answer.reproduced:
+        raise typer.Exit(1)
