@@ -1,0 +1,155 @@
+"""Curves as inline SVG: text stays text, lines take the page's colours, nothing refers outside the page."""
+
+import io
+import re
+from dataclasses import dataclass
+
+from withstand.core.records import CurvePoint
+from withstand.reporting.run import Run
+from withstand.reporting.words import percent
+
+CERTIFIED, ATTACKED, GAP = "#0072B2", "#D55E00", "#56B4E9"
+INK = "#010203"
+"""Stands for the colour of the page's text while matplotlib draws."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing and the sentence that says the same."""
+
+    svg: str
+    text: str
+
+
+def envelope(run: Run) -> Figure | None:
+    """Certified and attacked accuracy over the radius, the gap shaded, the audited radius marked.
+
+    None where the threat has no radius or nothing is measured. Between measured radii the shade is what still holds: a
+    proof holds at every smaller radius, a witness at every larger one.
+    """
+    points = measured(run)
+    if run.summary is None or run.ball is None or len(points) < 2:
+        return None
+    drawing, axes = _canvas(7.2, 3.5, run.ball.norm)
+    _draw(axes, points)
+    axes.axvline(run.ball.radius, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    left = run.ball.radius > 0.6 * points[-1].radius
+    axes.annotate(
+        f"audited: {run.ball.radius:.4g}",
+        (run.ball.radius, 0),
+        xytext=(-6 if left else 6, 7),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        color=INK,
+    )
+    return Figure(_svg(drawing), _sentence(run, points))
+
+
+def side_by_side(runs: list[Run]) -> Figure | None:
+    """One small envelope a run, all on the same share axis."""
+    drawn = [run for run in runs if run.ball and run.summary and len(measured(run)) > 1]
+    if not drawn:
+        return None
+    from matplotlib.figure import Figure as Canvas
+
+    drawing = Canvas(figsize=(max(3.2 * len(drawn), 4.5), 3.0), layout="constrained")
+    for place, run in enumerate(drawn, 1):
+        axes = drawing.add_subplot(1, len(drawn), place)
+        _dress(axes, run.ball.norm if run.ball else "", first=place == 1)
+        axes.set_title(_plain(run.record.plan.model), fontsize=10, color=INK)
+        _draw(axes, measured(run), labels=place == 1)
+    return Figure(_svg(drawing), " ".join(_sentence(run, measured(run)) for run in drawn))
+
+
+def measured(run: Run) -> list[CurvePoint]:
+    """The points of the curve by radius, with radius zero (the clean accuracy) and the audited radius among them."""
+    points = {point.radius: point for point in run.record.curve}
+    if run.summary and run.ball:
+        s, radius = run.summary, run.ball.radius
+        clean = s.clean_accuracy
+        points.setdefault(0.0, CurvePoint(radius=0.0, certified=clean, attacked=clean))
+        if not any(abs(known - radius) <= 1e-6 * radius for known in points):
+            points[radius] = CurvePoint(
+                radius=radius, certified=s.certified_accuracy, attacked=s.attacked_accuracy
+            )
+    return [points[radius] for radius in sorted(points)]
+
+
+def _canvas(width: float, height: float, norm: str):
+    from matplotlib.figure import Figure as Canvas
+
+    drawing = Canvas(figsize=(width, height), layout="constrained")
+    axes = drawing.add_subplot()
+    _dress(axes, norm)
+    return drawing, axes
+
+
+def _dress(axes, norm: str, first: bool = True) -> None:
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"] if first else [""] * 5)
+    axes.set_xlabel(f"radius ({_plain(norm)})", color=INK)
+    if first:
+        axes.set_ylabel("share of all samples", color=INK)
+    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.8)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(INK)
+
+
+def _draw(axes, points: list[CurvePoint], labels: bool = True) -> None:
+    radii = [p.radius for p in points]
+    low, high = [p.certified for p in points], [p.attacked for p in points]
+    fine = sorted({*radii, *(r * (1 - 1e-9) for r in radii[1:])})
+    axes.fill_between(fine, _before(fine, radii, low), _after(fine, radii, high), color=GAP, alpha=0.3, linewidth=0)
+    axes.step(radii, high, where="post", color=ATTACKED, linewidth=1.6)
+    axes.step(radii, low, where="pre", color=CERTIFIED, linewidth=1.6)
+    axes.plot(radii, high, "v", color=ATTACKED, markersize=6.5)
+    axes.plot(radii, low, "^", color=CERTIFIED, markersize=6.5)
+    axes.margins(x=0.02)
+    if labels:
+        middle = len(points) // 2
+        axes.annotate(
+            "attacked (upper end)", (radii[middle], high[middle]), xytext=(6, 7), textcoords="offset points",
+            color=ATTACKED, fontweight="bold",
+        )
+        axes.annotate(
+            "certified (lower end)", (radii[middle], low[middle]), xytext=(-6, -15), textcoords="offset points",
+            color=CERTIFIED, fontweight="bold", ha="right",
+        )
+
+
+def _before(at: list[float], radii: list[float], shares: list[float]) -> list[float]:
+    return [next(share for r, share in zip(radii, shares, strict=True) if r >= x) for x in at]
+
+
+def _after(at: list[float], radii: list[float], shares: list[float]) -> list[float]:
+    return [[share for r, share in zip(radii, shares, strict=True) if r <= x][-1] for x in at]
+
+
+def _sentence(run: Run, points: list[CurvePoint]) -> str:
+    n = run.summary.n if run.summary else 0
+    parts = [
+        f"at {p.radius:.4g} certified {percent(p.certified, n, 'low')} and attacked {percent(p.attacked, n, 'high')}"
+        for p in points
+    ]
+    return f"{run.record.plan.model}, accuracy over the {run.ball.norm if run.ball else ''} radius: {'; '.join(parts)}."
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib must not read as mathematics, cut to what fits."""
+    return (text if len(text) < 30 else "…" + text[-28:]).replace("$", r"\$")
+
+
+def _svg(drawing) -> str:
+    import matplotlib
+
+    text = io.StringIO()
+    style = {"svg.fonttype": "none", "svg.hashsalt": "withstand", "font.size": 10, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
+        drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', svg, count=1)
+    svg = re.sub(r"font: ([\d.]+px|\w+ [\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    return svg.replace(INK, "currentColor")

@@ -1,0 +1,112 @@
+"""The report: one self-contained HTML page of a run, or of several side by side."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from os import PathLike, path
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from withstand.core.errors import InputError
+from withstand.reporting import figures, words
+from withstand.reporting.run import Run, read_run
+from withstand.reporting.table import methods, table
+from withstand.reporting.witnesses import worst
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+AnyPath = str | PathLike[str]
+
+
+def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> Path:
+    """Write the page of a run folder, or one page that lays several run folders side by side; return its path.
+
+    folder: what `withstand audit` wrote; a list for several. out: the file to write; by default `report.html` in the
+    run folder, or `index.html` in the folder that holds all of them. The page is one file, refers to nothing outside
+    itself (the page of several runs links to their reports) and appears whole or not at all.
+
+    Raises InputError when a folder holds no readable run or the file cannot be written.
+    """
+    if isinstance(folder, str | PathLike):
+        run = read_run(folder)
+        target = Path(out) if out else run.folder / "report.html"
+        return _write(target, render(run))
+    runs = [read_run(one) for one in folder]
+    if not runs:
+        raise InputError("No run folder was named; give at least one folder that `withstand audit` wrote.")
+    home = Path(path.commonpath([run.folder.resolve().parent for run in runs]))
+    target = Path(out) if out else home / "index.html"
+    return _write(target, render_several(runs, target.parent))
+
+
+def render(run: Run) -> str:
+    """The HTML page of one run."""
+    script = _asset("table.js")
+    return _environment().get_template("report.html.j2").render(
+        run=run,
+        record=run.record,
+        plan=run.record.plan,
+        origin=run.record.origin,
+        summary=run.summary,
+        headline=words.headline(run),
+        incomplete=words.incomplete(run),
+        population=words.population(run),
+        command=words.command(run.record.plan),
+        figure=figures.envelope(run),
+        witnesses=worst(run),
+        table=table(run),
+        methods=methods(run),
+        css=_asset("page.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+def render_several(runs: list[Run], home: Path) -> str:
+    """The HTML page of several runs; `home` is the folder the page will lie in, for its links."""
+    links = [
+        Path(path.relpath(run.folder / "report.html", home)).as_posix()
+        if (run.folder / "report.html").is_file()
+        else None
+        for run in runs
+    ]
+    return _environment().get_template("several.html.j2").render(
+        runs=list(zip(runs, links, strict=True)),
+        figure=figures.side_by_side(runs),
+        css=_asset("page.css"),
+        script_hash=None,
+    )
+
+
+def _write(target: Path, text: str) -> Path:
+    beside = target.with_name(f".{target.name}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(target)
+    except OSError as error:
+        raise InputError(f"The report {target} cannot be written ({error.strerror}); choose another with --out.") from None
+    return target
+
+
+def _asset(name: str) -> str:
+    return files("withstand.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("withstand.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {"percent": words.percent, "number": words.number, "duration": words.duration}
+    environment.filters |= {**filters, "advice": words.advice, "headline": words.headline}
+    environment.globals |= {"MEANING": words.MEANING, "NAMES": words.NAMES}
+    return environment

@@ -1,0 +1,97 @@
+"""The worst witnesses of a run, ready to be shown."""
+
+import shlex
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withstand.core.records import SampleRecord
+from withstand.reporting.pictures import Change, Picture, difference, is_picture, largest_changes, picture
+from withstand.reporting.run import Run
+from withstand.reporting.words import number
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One witness. Either pictures (clean, adversarial, difference) or the largest changes are filled."""
+
+    sample: SampleRecord
+    was: str
+    became: str
+    replay: str
+    pictures: list[tuple[str, Picture]]
+    changes: list[Change]
+    amplified: str
+
+
+def worst(run: Run, count: int = 6) -> list[Shown]:
+    """The refuted samples the model gets most confidently wrong: lowest margin first, then the smallest distance.
+
+    The distance cannot rank them: attacks walk to the edge of the threat, so most distances equal its radius. Samples
+    whose witness file is missing or unreadable are passed over.
+    """
+    refuted = [sample for sample in run.samples if sample.status == "refuted" and sample.witness]
+    refuted.sort(key=lambda s: (s.margin, s.distance if s.distance is not None else float("inf"), s.id))
+    shown: list[Shown] = []
+    for item in _readable(run, refuted):
+        shown.append(item)
+        if len(shown) == count:
+            break
+    return shown
+
+
+def _readable(run: Run, samples: list[SampleRecord]) -> Iterator[Shown]:
+    for sample in samples:
+        file = _file(run.folder, str(sample.witness))
+        arrays = _arrays(file) if file else None
+        if file and arrays:
+            yield _show(run, sample, file, *arrays)
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """The witness file inside the run folder, wherever the record names it from; never one outside."""
+    inside = folder.resolve()
+    for path in (folder / name, folder / "witnesses" / Path(name).name):
+        if path.is_file() and path.resolve().is_relative_to(inside):
+            return path
+    return None
+
+
+def _arrays(file: Path) -> tuple[NDArray, NDArray] | None:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            clean, adversarial = (np.asarray(stored[key], dtype=np.float64) for key in ("x0", "x"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if clean.shape != adversarial.shape or clean.size == 0:
+        return None
+    return clean, adversarial
+
+
+def _show(run: Run, sample: SampleRecord, file: Path, clean: NDArray, adversarial: NDArray) -> Shown:
+    was, became = run.label(sample.label), run.label(sample.adversarial) or "another answer"
+    shape = tuple(run.record.input_shape)
+    if clean.size == int(np.prod(shape)):
+        clean, adversarial = clean.reshape(shape), adversarial.reshape(shape)
+    replay = _replay(run, file)
+    if not is_picture(clean.shape):
+        return Shown(sample, was, became, replay, [], largest_changes(clean, adversarial), "")
+    domain = run.ball.domain if run.ball else (float(clean.min()), float(max(clean.max(), clean.min() + 1e-9)))
+    change, full = difference(clean, adversarial, f"change of sample {sample.id}, amplified")
+    pictures = [
+        ("clean", picture(clean, domain, f"sample {sample.id}, clean, label {was}")),
+        ("adversarial", picture(adversarial, domain, f"sample {sample.id}, adversarial, taken for {became}")),
+        ("difference", change),
+    ]
+    gain = (domain[1] - domain[0]) / (2 * full)
+    return Shown(sample, was, became, replay, pictures, [], f"× {number(gain, 3)}, full colour is ±{number(full, 3)}")
+
+
+def _replay(run: Run, file: Path) -> str:
+    model = "model.onnx" if (run.folder / "model.onnx").is_file() else run.record.plan.model
+    path = file.resolve().relative_to(run.folder.resolve()).as_posix()
+    return shlex.join(["withstand", "replay", path, "--model", model])

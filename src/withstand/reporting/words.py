@@ -1,0 +1,119 @@
+"""Numbers and sentences as a page shows them."""
+
+import math
+import re
+import shlex
+from typing import Literal
+
+from withstand.core.records import Alarm, Plan
+from withstand.reporting.run import Run
+
+MEANING = {
+    "proved": "A sound bound shows that no input inside the threat violates the property.",
+    "unknown": "Neither a proof nor a witness was found within the budget; the sample counts for the upper end only.",
+    "refuted": "A witness inside the threat violates the property, and it was replayed before it counted.",
+    "invalid": "The property fails on the clean input already; counted in accuracy, never as attacked.",
+    "certified accuracy": "Share of all samples that are proved: a lower end for the true robust accuracy.",
+    "attacked accuracy": "Share of all samples that are neither refuted nor wrong when clean: an upper end for it.",
+    "margin": "How far the outputs are from violating the property: above zero it holds, at or below it is violated.",
+    "bound": "The best proven lower bound on the margin over the whole threat.",
+    "witness": "A stored input inside the threat that violates the property.",
+    "alarm": "A sign that the attacks or the proofs were hindered, so that the numbers may mislead.",
+}
+NAMES = {"proved": "proved", "unknown": "unknown", "refuted": "refuted", "invalid": "wrong when clean"}
+
+_ADVICE = (
+    (r"black|square|zeroth", "Distrust the upper end: attack without gradients, or remove what hides the gradient."),
+    (r"radius|larger|curve", "Give the attacks more steps and restarts, and attack by another method."),
+    (r"one.?step|single|fgsm|fgm", "Raise the number of steps and restarts; a stronger attack must not do worse."),
+    (r"grad|nan|satur|vanish", "Use a loss on the logits or an attack without gradients, and look for saturated layers."),
+    (r"softmax|probab|logit", "Give the model without its last softmax, so that it returns logits."),
+    (r"determin|random|noise", "Switch off dropout and random layers, or audit the expectation over them."),
+    (r"onnx|disagree|replay", "Trust neither number until the exported model and the original agree; export it again."),
+    (r"flat|converg|budget|steps", "Give a larger budget: the attacks were still gaining when it ended."),
+    (r"unknown", "Give a larger budget or a stronger verifier; the gap is too wide to conclude from."),
+    (r"quanti|u8|8.?bit|round", "Declare the stored form of the input (for example linf:8/255@u8) and audit again."),
+)
+_DEFAULT_ADVICE = "Find the cause before you use the numbers of this run."
+
+
+def percent(share: float, n: int, end: Literal["low", "high", "near"] = "near") -> str:
+    """A share of n samples in percent; a lower end is rounded down and an upper end up, so that both stay true."""
+    digits = 1 if n <= 1000 else 2
+    scaled = share * 100 * 10**digits
+    whole = {"low": math.floor(scaled + 1e-6), "high": math.ceil(scaled - 1e-6), "near": round(scaled)}[end]
+    return f"{whole / 10**digits:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with some significant digits; a dash for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "−∞" if value < 0 else "NaN")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def headline(run: Run) -> str:
+    """The run in one plain sentence."""
+    s = run.summary
+    if s is None:
+        return f"At {run.threat}, no sample is finished yet."
+    low, high = percent(s.certified_accuracy, s.n, "low"), percent(s.attacked_accuracy, s.n, "high")
+    noun = "sample is" if s.n == 1 else "samples are"
+    c = s.counts
+    parts = [f"{c.proved:,} proved", f"{c.refuted:,} refuted", f"{c.unknown:,} unknown", f"{c.invalid:,} wrong when clean"]
+    amount = f"between {low} and {high}" if c.unknown else f"exactly {percent(s.certified_accuracy, s.n)}"
+    return f"At {run.threat}, {amount} of {s.n:,} {noun} robust: {', '.join(parts)}."
+
+
+def incomplete(run: Run) -> str:
+    """Why the numbers are not final; empty for a complete run."""
+    if run.record.state == "complete":
+        return ""
+    done, total = len(run.samples), run.record.samples
+    reached = f"{done:,} of {total:,} samples are settled" if total else f"{done:,} samples are settled so far"
+    what = "is still running, or was killed" if run.record.state == "running" else "ended before its last sample"
+    return f"This run {what}: {reached}. The same command resumes it."
+
+
+def population(run: Run) -> str:
+    """What the samples say of the population they were drawn from."""
+    s = run.summary
+    if s is None:
+        return ""
+    i = s.population_interval
+    return (
+        f"For the population these {s.n:,} samples were drawn from, the robust share lies between "
+        f"{percent(i.low, s.n, 'low')} and {percent(i.high, s.n, 'high')} with {i.confidence:.0%} confidence."
+    )
+
+
+def advice(alarm: Alarm) -> str:
+    """What to do about an alarm, by the kind its name tells."""
+    for pattern, text in _ADVICE:
+        if re.search(pattern, alarm.name, re.IGNORECASE):
+            return text
+    return _DEFAULT_ADVICE
+
+
+def command(plan: Plan) -> str:
+    """The command line that asks the same again."""
+    words = ["withstand", "audit", plan.model, "--data", plan.data, "--threat", plan.threat]
+    if plan.property != "argmax":
+        words += ["--property", plan.property]
+    if plan.limit is not None:
+        words += ["--limit", str(plan.limit)]
+    words += ["--seed", str(plan.seed)]
+    if plan.budget_seconds is not None:
+        words += ["--budget", f"{plan.budget_seconds:g}s"]
+    return shlex.join(words)
