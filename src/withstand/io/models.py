@@ -36,18 +36,17 @@ def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) ->
     Raises InputError, one sentence with the fix, when there is no such file, module or factory, a file could run code
     when read, or a package is missing.
     """
-    from withstand.graph.capture import from_module
     from withstand.graph.model import Model
 
     if isinstance(source, Model):
         return source
     if isinstance(source, nn.Module):
-        return from_module(source, module_shape(source, input_shape), type(source).__name__)
+        return _captured(source, module_shape(source, input_shape), type(source).__name__)
     if isinstance(source, str | PathLike):
         return _from_text(str(source).strip(), input_shape)
     if callable(source):
         function = Function(source)
-        return from_module(function, module_shape(function, input_shape), getattr(source, "__name__", "function"))
+        return _captured(function, module_shape(function, input_shape), getattr(source, "__name__", "function"))
     raise InputError(
         f"A model must be a MODEL string, a torch module or a function, not {type(source).__name__}; {FORMS}"
     )
@@ -65,14 +64,12 @@ class Function(nn.Module):
 
 
 def _from_text(text: str, input_shape: tuple[int, ...] | None) -> "Model":
-    from withstand.graph.capture import from_module
-
     if text in BUILTIN:
-        return from_module(builtin_model(text), INPUT_SHAPE, text)
+        return _captured(builtin_model(text), INPUT_SHAPE, text)
     hub, colon, rest = text.partition(":")
     if colon and hub in HUBS:
         module, shape = HUBS[hub](rest)
-        return from_module(module, shape, text)
+        return _captured(module, shape, text)
     path = Path(text)
     if path.suffix.lower() in (*READERS, *_REFUSALS) and ":" not in text:
         must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
@@ -81,9 +78,15 @@ def _from_text(text: str, input_shape: tuple[int, ...] | None) -> "Model":
         return READERS[path.suffix.lower()](path)
     if colon:
         module = build_module(text)
-        return from_module(module, module_shape(module, input_shape), text)
+        return _captured(module, module_shape(module, input_shape), text)
     must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
     raise InputError(f"{text!r} is no model that withstand reads; {FORMS}")
+
+
+def _captured(module: nn.Module, shape: tuple[int, ...], name: str) -> "Model":
+    from withstand.graph.capture import from_module
+
+    return from_module(module, shape, name)
 
 
 def _onnx(path: Path) -> "Model":

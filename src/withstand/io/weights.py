@@ -1,6 +1,7 @@
 """Weights from files that cannot run code: safetensors, or torch's own format without pickled objects."""
 
 import pickle
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -56,7 +57,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, it also raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is refused: it holds more than tensors, {REFUSED}; save module.state_dict() with safetensors."
