@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from withstand.core.evidence import Ask, Loss
-from withstand.core.registry import attack
+from withstand.core.registry import Count, Share, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat
@@ -17,22 +17,22 @@ class PGD:
 
     steps: 40, the paper's number for MNIST. step: length of a step as a fraction of the radius; the default 0.1 lets
     40 steps cross the ball four times. restarts: random starts. loss: margin, ce or dlr; margin does not saturate.
-    start: begin at a random point of the threat (false: at the clean input).
+    start: begin at a random point of the threat (false: the first start is the clean input).
     """
 
-    norms: ClassVar = ("linf", "l2", "l1", "box")
-    access: ClassVar = Access.GRADIENT
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
+    access: ClassVar[Access] = Access.GRADIENT
 
-    steps: int = 40
-    step: float = 0.1
-    restarts: int = 1
+    steps: Count = 40
+    step: Share = 0.1
+    restarts: Count = 1
     loss: Loss = "margin"
     start: bool = True
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, and one for the last point."""
-        for _ in range(self.restarts):
-            x = threat.sample(x0, rng) if self.start else x0
+        for restart in range(self.restarts):
+            x = threat.sample(x0, rng) if self.start or restart else x0
             for _ in range(self.steps):
                 told = yield Ask(x, grad=True, loss=self.loss)
                 assert told.grad is not None

@@ -25,6 +25,10 @@ class Budget:
     queries: int | None = None
     _began: float = field(default_factory=time.monotonic, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.queries is not None and self.queries < 1:
+            raise InputError(f"A budget of {self.queries} queries is too small; give each sample at least 1.")
+
     @property
     def elapsed(self) -> float:
         """Seconds since the budget was made."""

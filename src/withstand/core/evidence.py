@@ -36,6 +36,7 @@ class Told:
     """The runner's answer to an `Ask`, per row.
 
     `margin` [B]: > 0 the property holds at x. `loss` [B]: the loss asked for. `grad` [B, *shape] or None.
+    Where the model's gradient was exactly zero, `grad` is a random direction, so that a search does not stand still.
     `live` [B]: rows not yet refuted; the others were not evaluated and hold their last values (gradient 0).
     """
 

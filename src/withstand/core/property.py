@@ -82,13 +82,13 @@ class Argmax(Property):
 
     def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
         """`ce` is minus the cross-entropy; `dlr` is the difference of logits ratio (Croce and Hein 2020,
-        arXiv:2003.01690), which with fewer than 3 classes falls back to the margin over the logits' spread."""
+        arXiv:2003.01690), which with fewer than 3 classes, where it would be constant, is the margin."""
         if name == "ce":
             return -torch.nn.functional.cross_entropy(outputs, y, reduction="none")
         if name == "dlr":
             margin = self.margin(outputs, y)
             if outputs.shape[1] < 3:
-                return margin / (outputs.amax(1) - outputs.amin(1)).clamp(min=1e-12)
+                return margin
             top = outputs.topk(3, dim=1).values
             return margin / (top[:, 0] - top[:, 2] + 1e-12)
         return super().loss(name, outputs, y)

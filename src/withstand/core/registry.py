@@ -12,11 +12,19 @@ import pkgutil
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from annotated_types import Ge, Gt
 
 from withstand.core.errors import InputError
 
 T = TypeVar("T")
+
+Count = Annotated[int, Ge(1)]
+"""Type of a parameter that counts: at least 1 (checked by `build`)."""
+
+Share = Annotated[float, Gt(0)]
+"""Type of a parameter that is a positive number (checked by `build`)."""
 
 FOLDERS = {"attack": "withstand.attacks", "verifier": "withstand.verification.methods"}
 """Kind of component to the package whose modules define it; entry points of the group `withstand.<kind>s` add to it."""
@@ -29,7 +37,6 @@ def _kebab(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
 def register(kind: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: make it a frozen keyword-only dataclass and list it under `kind` by its kebab-case name.
 
@@ -122,9 +129,14 @@ def build(kind: str, text: str) -> Any:
         raise InputError(f"{kind} {name!r}: {where}={first['input']!r} does not fit: {first['msg']}.") from None
 
 
-attack = register("attack")
-"""Class decorator of an attack: ClassVars `norms` (threats it works in) and `access` (what it needs of the model), and
-`search(x0, threat, rng)`, a generator that yields `Ask` and receives `Told`."""
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def attack(cls: type[T]) -> type[T]:
+    """Class decorator of an attack: ClassVars `norms` (threats it works in) and `access` (what it needs of the model),
+    and `search(x0, threat, rng)`, a generator that yields `Ask` and receives `Told`."""
+    return register("attack")(cls)
 
-verifier = register("verifier")
-"""Class decorator of a verifier: `prove(problem)`, an anytime generator of evidence."""
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def verifier(cls: type[T]) -> type[T]:
+    """Class decorator of a verifier: `prove(problem)`, an anytime generator of evidence."""
+    return register("verifier")(cls)

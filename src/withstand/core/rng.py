@@ -46,6 +46,10 @@ class RowRandom:
         self.seeds = seeds
         self._draws = 0
 
+    def fork(self, label: int) -> "RowRandom":
+        """Streams of their own, one for every label; they take nothing from these."""
+        return RowRandom(_mix(_mix(self.seeds) + label * _GAMMA % 2**63))
+
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """64 random bits an element as int64 [B, *shape]."""
         self._draws += 1

@@ -10,8 +10,8 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
 
-SLACK = 1e-6  # relative; a point counts as inside, and a proof covers, up to radius * (1 + SLACK) + FLOOR
-FLOOR = 1e-7
+SLACK = 1e-6  # relative; a point counts as inside, and a proof covers, up to radius * (1 + SLACK) + FLOOR * scale,
+FLOOR = 1e-7  # where the scale is the largest value of the domain, at least 1: float32 rounds inputs by that much
 
 
 def rowwise(values: Tensor, like: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class Threat(ABC):
 
     radius: in the units of the data (images: [0, 1]).
     domain: lowest and highest value an input may have.
-    levels: 255 for inputs stored in 8 bits, so that only multiples of 1/255 can reach the model; None if any number can.
+    levels: 255 for inputs stored in 8 bits: only multiples of 1/255 can reach the model. None: any number can.
     """
 
     radius: float
@@ -37,6 +37,8 @@ class Threat(ABC):
     levels: int | None = None
 
     norm = ""
+    anchored = True
+    """Whether x0 is itself the sample in question, so that a property violated at x0 makes the question invalid."""
 
     def __str__(self) -> str:
         text = f"{self.norm}:{self.radius:.6g}"
@@ -48,10 +50,15 @@ class Threat(ABC):
         """The same threat with another radius."""
         return replace(self, radius=radius)
 
+    def pick(self, rows: Tensor, x0: Tensor) -> "Threat":
+        """The threat of rows [K] of the batch x0 [B, *shape]: itself, unless it was given edges row by row."""
+        return self
+
     @property
     def reach(self) -> float:
         """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""
-        return self.radius * (1 + SLACK) + FLOOR
+        scale = max([1.0, *(abs(edge) for edge in self.domain if math.isfinite(edge))])
+        return self.radius * (1 + SLACK) + FLOOR * scale
 
     @abstractmethod
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
@@ -59,7 +66,7 @@ class Threat(ABC):
 
     @abstractmethod
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
-        """A point of the threat near x (the nearest one for linf and l1)."""
+        """A point of the threat near x (the nearest one for linf, l1 and box)."""
 
     @abstractmethod
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
@@ -68,6 +75,10 @@ class Threat(ABC):
         Rows of zero gradient get a zero step. `x`, where given, bars coordinates that have no room to the domain
         when walking *against* the step, as attacks do.
         """
+
+    @abstractmethod
+    def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
+        """The point of the threat, domain included, where a linear function of gradient `grad` is least."""
 
     @abstractmethod
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
@@ -103,7 +114,8 @@ class Threat(ABC):
     def _clamp(self, x: Tensor) -> Tensor:
         return x.clamp(*self.domain)
 
-    def _bar(self, grad: Tensor, x: Tensor | None) -> Tensor:
+    def bar(self, grad: Tensor, x: Tensor | None) -> Tensor:
+        """`grad` with zeros where a step against it would leave the domain at once."""
         if x is None:
             return grad
         stuck = ((x <= self.domain[0]) & (grad > 0)) | ((x >= self.domain[1]) & (grad < 0))
@@ -120,11 +132,13 @@ class Linf(Threat):
         return self.project(x0, x0 + (rng.uniform(x0.shape[1:], x0.dtype) * 2 - 1) * self.radius)
 
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
-        low, high = self.domain
-        return torch.minimum(torch.maximum(x, x0 - self.radius), x0 + self.radius).clamp_(low, high)
+        return x.clamp(x0 - self.radius, x0 + self.radius).clamp_(*self.domain)
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
         return grad.sign()
+
+    def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
+        return self.project(x0, x0 - self.radius * grad.sign())
 
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
         return _norm(x.double() - x0.double(), math.inf)
@@ -147,6 +161,17 @@ class _Ball(Threat):
         by_norm = torch.bmm(flat, start).squeeze(2) - self.reach * torch.linalg.vector_norm(flat, self.dual, dim=2)
         return torch.maximum(by_norm, Linf(self.radius, self.domain).lowest(x0, rows))
 
+    def _room(self, x0: Tensor, grad: Tensor) -> Tensor:
+        """How far each coordinate can go against `grad` [B, d] within domain and radius, in float64."""
+        low, high = self.domain
+        start = x0.flatten(1).double()
+        room = torch.where(grad > 0, start - low, high - start).clamp(0, self.radius)
+        return room.masked_fill(grad == 0, 0.0)
+
+    def _against(self, x0: Tensor, grad: Tensor, size: Tensor) -> Tensor:
+        step = (size * grad.sign()).reshape(x0.shape)
+        return self.project(x0, (x0.double() - step).to(x0.dtype))
+
 
 @dataclass(frozen=True)
 class L2(_Ball):
@@ -162,13 +187,35 @@ class L2(_Ball):
         return self._clamp(x0 + step * rowwise(length / _norm(step, 2).clamp(min=1e-12), x0))
 
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
-        delta = x - x0
+        """Into the domain first and then towards x0, which gives away no length to coordinates at the edge."""
+        delta = self._clamp(x).sub_(x0)
         shrink = (self.radius / _norm(delta, 2).clamp(min=1e-12)).clamp(max=1)
-        return self._clamp(x0 + delta * rowwise(shrink, x0))
+        return delta.mul_(rowwise(shrink, x0)).add_(x0).clamp_(*self.domain)
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
-        grad = self._bar(grad, x)
-        return grad / rowwise(_norm(grad, 2).clamp(min=torch.finfo(grad.dtype).tiny), grad)
+        grad = self.bar(grad, x)
+        length, tiny = _norm(grad, 2), torch.finfo(grad.dtype).tiny
+        faint = length < tiny**0.5 * 1e6  # squares this small underflow
+        if bool(faint.any()):
+            largest = torch.where(faint, _norm(grad, math.inf), 1.0)
+            grad = grad / rowwise(largest.clamp(min=tiny), grad)
+            length = _norm(grad, 2)
+        return grad / rowwise(length.clamp(min=tiny), grad)
+
+    def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
+        """min(t * |grad|, room) a coordinate, with the t that spends the radius: found by sorting where they meet."""
+        flat = grad.flatten(1).double()
+        flat = flat / flat.abs().amax(1, keepdim=True).clamp(min=1e-300)
+        size, room = flat.abs(), self._room(x0, flat)
+        meet, order = (room / size.clamp(min=1e-300)).sort(1)
+        full = (room.gather(1, order) ** 2).cumsum(1)  # squared length of the coordinates that met their room
+        free = (size.gather(1, order) ** 2).flip(1).cumsum(1).flip(1)
+        zero = torch.zeros_like(full[:, :1])
+        full, free = torch.cat([zero, full], 1), torch.cat([free, zero], 1)
+        met = (full[:, 1:] + meet**2 * free[:, 1:] <= self.radius**2).sum(1, keepdim=True)
+        rest = (self.radius**2 - full.gather(1, met)).clamp(min=0)
+        scale = (rest / free.gather(1, met).clamp(min=1e-300)).sqrt()
+        return self._against(x0, flat, torch.minimum(scale * size, room))
 
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
         return _norm(x.double() - x0.double(), 2)
@@ -191,30 +238,39 @@ class L1(_Ball):
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
         """The exact projection on ball and domain together (Croce and Hein 2021, arXiv:2103.01208, proposition 2.1)."""
         low, high = self.domain
-        delta = (x - x0).flatten(1)
+        near = self._clamp(x)
+        over = (_norm(near - x0, 1) > self.radius).nonzero().squeeze(1)
+        if not len(over):
+            return near
+        start, delta = x0[over].flatten(1), (x[over] - x0[over]).flatten(1)
         size = delta.abs()
-        room = torch.where(delta > 0, high - x0.flatten(1), x0.flatten(1) - low).clamp(min=0)
-        over = torch.minimum(size, room).sum(1) > self.radius
-        if not over.any():
-            return self._clamp(x)
-        cut = torch.zeros_like(size[:, 0])
-        cut[over] = _soft_threshold(size[over], room[over], self.radius)
-        kept = torch.minimum((size - cut[:, None]).clamp(min=0), room) * delta.sign()
-        return self._clamp(x0 + kept.reshape(x0.shape))
+        room = torch.where(delta > 0, high - start, start - low).clamp(min=0)
+        kept = torch.minimum((size - _soft_threshold(size, room, self.radius)).clamp_(min=0), room)
+        kept *= (self.radius / kept.sum(1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+        near[over] = self._clamp(start + kept.copysign(delta)).reshape(-1, *x0.shape[1:])
+        return near
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
         """Equal steps on the largest hundredth of the gradient's coordinates, at least one (Tramer and Boneh 2019)."""
-        flat = self._bar(grad, x).flatten(1)
+        flat = self.bar(grad, x).flatten(1)
         size, index = flat.abs().topk(max(1, flat.shape[1] // 100), dim=1)
         step = torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign() * (size > 0))
         return (step / step.abs().sum(1, keepdim=True).clamp(min=1)).reshape(grad.shape)
+
+    def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
+        """The coordinates of largest gradient take all the room they have, in turn, until the radius is spent."""
+        flat = grad.flatten(1).double()
+        order = flat.abs().argsort(dim=1, descending=True, stable=True)
+        room = self._room(x0, flat).gather(1, order)
+        taken = torch.minimum((self.radius - room.cumsum(1) + room).clamp(min=0), room)
+        return self._against(x0, flat, torch.zeros_like(flat).scatter_(1, order, taken))
 
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
         return _norm(x.double() - x0.double(), 1)
 
 
 def _soft_threshold(size: Tensor, room: Tensor, radius: float) -> Tensor:
-    """The cut c >= 0 with sum_i min(max(size_i - c, 0), room_i) = radius, per row, by sorting the breakpoints."""
+    """The cuts c >= 0 [B, 1] with sum_i min(max(size_i - c, 0), room_i) = radius, by sorting the breakpoints."""
     # As c grows, coordinate i stays at room_i until c = size_i - room_i, then falls with slope -1 until c = size_i.
     breaks = torch.cat([(size - room).clamp(min=0), size], 1)
     slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1)
@@ -225,7 +281,7 @@ def _soft_threshold(size: Tensor, room: Tensor, radius: float) -> Tensor:
     excess = torch.minimum(size, room).sum(1, keepdim=True) - radius
     piece = (drop <= excess).sum(1, keepdim=True).sub(1).clamp(min=0)
     start, used, rate = (t.gather(1, piece) for t in (breaks, drop, slope))
-    return (start + (excess - used) / rate.clamp(min=1)).squeeze(1)
+    return start + (excess - used) / rate.clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -233,7 +289,8 @@ class Box(Threat):
     """Every coordinate between a lower and an upper bound of its own; x0 plays no part beyond its shape.
 
     `lower`, `upper`: tensors of one sample's shape (or [B, *shape]). Distances are relative: 1 is the box's edge seen
-    from its middle. Membership is strict.
+    from its middle. Membership is strict. Edges finer than the type of x are rounded inwards for points and outwards
+    for proofs.
     """
 
     radius: float = 1.0
@@ -242,6 +299,7 @@ class Box(Threat):
     upper: Tensor | None = None
 
     norm = "box"
+    anchored = False
 
     def __post_init__(self) -> None:
         if self.lower is None or self.upper is None:
@@ -252,12 +310,25 @@ class Box(Threat):
     def __str__(self) -> str:
         return "box"
 
-    def _edges(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.lower is not None and self.upper is not None
-        return self.lower.to(like).expand_as(like), self.upper.to(like).expand_as(like)
+    def pick(self, rows: Tensor, x0: Tensor) -> "Box":
+        assert self.lower is not None
+        assert self.upper is not None
+        if self.lower.dim() < x0.dim():
+            return self
+        lower, upper = (edge[rows.to(edge.device)] for edge in (self.lower, self.upper))
+        return replace(self, lower=lower, upper=upper)
+
+    def _edges(self, like: Tensor, inwards: bool = True) -> tuple[Tensor, Tensor]:
+        assert self.lower is not None
+        assert self.upper is not None
+        lower, upper = self.lower.to(like), self.upper.to(like)
+        if lower.dtype.itemsize < self.lower.dtype.itemsize:
+            lower = _round(self.lower.to(like.device), lower, up=inwards)
+            upper = _round(self.upper.to(like.device), upper, up=not inwards)
+        return lower.expand_as(like), upper.expand_as(like)
 
     def box(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        return self._edges(x0)
+        return self._edges(x0, inwards=False)
 
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         low, high = self._edges(x0)
@@ -271,6 +342,10 @@ class Box(Threat):
         low, high = self._edges(grad)
         return grad.sign() * (high - low) / 2
 
+    def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
+        low, high = self._edges(grad)
+        return torch.where(grad == 0, self.project(x0, x0), torch.where(grad > 0, low, high))
+
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
         low, high = (edge.double() for edge in self._edges(x))
         off = (x.double() - (low + high) / 2).abs() / ((high - low) / 2).clamp(min=1e-300)
@@ -281,6 +356,12 @@ class Box(Threat):
         return ((x >= low) & (x <= high)).flatten(1).all(1)
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        low, high = (edge.flatten(1)[:, :, None] for edge in self._edges(x0))
+        low, high = (edge.flatten(1)[:, :, None] for edge in self._edges(x0, inwards=False))
         flat = rows.flatten(2)
         return (torch.bmm(flat.clamp(min=0), low) + torch.bmm(flat.clamp(max=0), high)).squeeze(2)
+
+
+def _round(exact: Tensor, near: Tensor, up: bool) -> Tensor:
+    """`near`, which is `exact` in a coarser type, moved one number up or down where it lies on the wrong side."""
+    off = near < exact if up else near > exact
+    return torch.where(off, torch.nextafter(near, torch.full_like(near, math.inf if up else -math.inf)), near)
