@@ -27,7 +27,7 @@ class Plan(Record):
     limit: int | None = None
     seed: int = 0
     budget_seconds: float | None = None
-    sample_queries: int | None = Field(None, description="forward passes a sample the attacks may spend")
+    sample_queries: int | None = Field(default=None, description="forward passes a sample the attacks may spend")
     attacks: list[str] = Field(default_factory=list, description="cheap to dear, as `name:parameter=value`")
     verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
     curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
@@ -55,7 +55,9 @@ class SampleRecord(Record):
     """One line of samples.jsonl: one sample, one question, settled or given up.
 
     bound: best sound lower bound on the margin (None: none computed). margin: lowest margin seen at an admissible point.
-    distance: of the witness from the clean input, in the threat's norm.
+    distance: of the witness from the clean input, in the threat's norm. witness: its file, relative to the run folder.
+    certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest refuted (None:
+    none was). flags: names of doubtful things seen on the way; alarms count them.
     """
 
     id: int
@@ -74,6 +76,9 @@ class SampleRecord(Record):
     queries: int = 0
     gradients: int = 0
     seconds: float = 0.0
+    certified_radius: float | None = None
+    attacked_radius: float | None = None
+    flags: list[str] = Field(default_factory=list)
 
 
 class Counts(Record):
@@ -111,7 +116,10 @@ class Interval(Record):
 
 
 class Summary(Record):
-    """The numbers of a run. Accuracies are shares of all n samples; certified <= true <= attacked."""
+    """The numbers of a run. Accuracies are shares of all n samples; certified <= true <= attacked.
+
+    While a run is not complete, n counts the samples that are settled.
+    """
 
     n: int
     clean_accuracy: float
@@ -148,6 +156,7 @@ class RunRecord(Record):
     plan: Plan
     origin: Origin
     state: Literal["running", "partial", "complete"] = "running"
+    samples: int = Field(default=0, description="how many the run is to settle; its summary counts those settled so far")
     began: datetime = Field(default_factory=lambda: datetime.now(UTC))
     ended: datetime | None = None
     input_shape: list[int]

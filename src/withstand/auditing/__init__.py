@@ -1,0 +1,1 @@
+"""The main job: doctor, attacks and proofs in one run, kept in a run folder that survives being killed."""

@@ -1,0 +1,301 @@
+"""The main job: doctor, attacks and proofs, from cheap to dear on survivors only, kept in a run folder."""
+
+import json
+import time
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import withstand
+from withstand.auditing.block import Setup
+from withstand.auditing.doctor import examine
+from withstand.auditing.figures import count, curve, summarise
+from withstand.auditing.origin import origin_of
+from withstand.auditing.plan import check_match, make_plan, threat_text
+from withstand.auditing.progress import Listener, Progress
+from withstand.auditing.question import Question, pose
+from withstand.auditing.runfolder import RunFolder, default_folder
+from withstand.auditing.stages import Fault, Settled
+from withstand.auditing.workers import Job, settle_all
+from withstand.bounds.support import unboundable
+from withstand.core.budget import Budget
+from withstand.core.errors import InputError, ToolFault
+from withstand.core.property import Property
+from withstand.core.records import (
+    Alarm,
+    Check,
+    Counts,
+    CurvePoint,
+    Interval,
+    Plan,
+    RunRecord,
+    SampleRecord,
+    Seconds,
+    Summary,
+)
+from withstand.core.registry import build
+from withstand.core.threat import Threat
+from withstand.graph.model import Model
+from withstand.io.data import DataLike
+from withstand.io.models import ModelLike
+
+BLOCK = 128
+"""Samples settled together, at most."""
+
+LOOKED_AT = 100
+"""Samples the alarms' own attacks look at in a run, about."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result of an audit. Accuracies are shares of all n samples: certified <= true robustness <= attacked.
+
+    state: "complete", or "partial" if it was interrupted; n then counts the samples that are settled.
+    """
+
+    n: int
+    clean_accuracy: float
+    certified_accuracy: float
+    attacked_accuracy: float
+    counts: Counts
+    population_interval: Interval
+    seconds: Seconds
+    queries: int
+    gradients: int
+    peak_memory_mb: float | None
+    alarms: list[Alarm]
+    curve: list[CurvePoint]
+    checks: list[Check]
+    state: Literal["partial", "complete"]
+    run_dir: Path
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, list):
+                return [plain(item) for item in value]
+            if hasattr(value, "model_dump_json"):
+                return json.loads(value.model_dump_json())
+            return str(value) if isinstance(value, Path) else value
+
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def audit(
+    model: ModelLike,
+    data: DataLike,
+    *,
+    threat: str | Threat,
+    limit: int | None = None,
+    budget: float | str | None = None,
+    out: str | PathLike[str] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 1,
+    property: str | Property = "argmax",
+    plan: Plan | str | PathLike[str] | None = None,
+    batch: int | None = None,
+    progress: Listener | None = None,
+) -> Audit:
+    """Close both jaws on a model's robustness: what is proved from below, what is refuted from above.
+
+    model, data, threat, property: as on the command line, or objects in memory. limit: only the first samples.
+    budget: wall time in seconds or as "10m" (none: every method runs to its own end). out: the run folder; unless
+    given, `runs/<model>-<data>-<threat>-<seed>`. A folder that holds samples of the same plan is resumed. workers:
+    processes. plan: a saved plan (or its file), which fills in whatever is left at its default. batch: samples settled
+    together; it changes no result. progress: called with each event.
+
+    Ctrl-C ends the audit early with a valid folder and the state "partial".
+
+    Raises InputError when an input cannot be used, or the folder holds a run of another plan; ToolFault when the tool
+    contradicts itself (both pieces of evidence are then in the folder `faults`).
+    """
+    if workers < 1:
+        raise InputError(f"There must be at least one worker, not {workers}.")
+    if batch is not None and batch < 1:
+        raise InputError(f"The batch must hold at least one sample, not {batch}.")
+    names = _name(model), _name(data)
+    agreed = make_plan(*names, threat, str(property), limit=limit, seed=seed, budget=budget, base=plan)
+    asked = property if isinstance(property, Property) else agreed.property
+    clock = Budget(agreed.budget_seconds)
+    with pose(model, data, threat, asked, limit=agreed.limit, device=device) as question:
+        folder = RunFolder(out or default_folder(names[0], names[1], _slug(agreed, question), agreed.seed))
+        folder.open()
+        try:
+            return _Run(agreed, question, folder, clock, progress or (lambda event: None)).go(workers, batch)
+        finally:
+            folder.close()
+
+
+def _name(source: Any) -> str:
+    """What a plan calls a model or data: the user's own words, or the name of an object in memory."""
+    if isinstance(source, str | PathLike):
+        return str(source).strip()
+    if isinstance(source, tuple | list):
+        return "arrays"
+    if isinstance(source, Model):
+        return source.name
+    return getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__
+
+
+def _slug(plan: Plan, question: Question) -> str:
+    parts = [threat_text(plan.threat)]
+    parts += [] if plan.property == "argmax" else [plan.property]
+    parts += [] if plan.limit is None else [f"first{len(question.data)}"]
+    return "-".join(parts)
+
+
+class _Run:
+    """One audit on its way: what is done so far, and the folder that keeps it."""
+
+    def __init__(self, plan: Plan, question: Question, folder: RunFolder, clock: Budget, listener: Listener) -> None:
+        self.plan, self.question, self.folder, self.clock, self.listener = plan, question, folder, clock, listener
+        origin = origin_of(question)
+        before = folder.read_run()
+        if before is not None:
+            check_match(plan, origin.model_digest, origin.data_digest, before, folder.path)
+            folder.mend()
+        elif folder.samples_file.exists():
+            raise InputError(f"{folder.path} holds samples but no run.json; choose another folder with --out.")
+        self.samples = {sample.id: sample for sample in folder.read_samples()} if before else {}
+        self.record = before or RunRecord(
+            plan=plan,
+            origin=origin,
+            samples=len(question.data),
+            input_shape=list(question.model.input_shape),
+            classes=None if question.data.classes is None else list(question.data.classes),
+        )
+        self.record = self.record.model_copy(update={"plan": plan, "state": "running", "ended": None})
+        self.earlier = before.summary.seconds if before and before.summary else Seconds()
+        self.now = Seconds()
+
+    def go(self, workers: int, batch: int | None) -> Audit:
+        """Doctor, then every sample that is not settled yet."""
+        try:
+            if not self.record.checks:
+                self._doctor()
+            self._write("running")
+            self._store_model()
+            self._settle(workers, batch)
+            state: Literal["partial", "complete"] = "complete"
+        except KeyboardInterrupt:
+            state = "partial"
+        summary = self._write(state)
+        self._tell("done")
+        shown = {field: getattr(summary, field) for field in Summary.model_fields}
+        return Audit(
+            **shown,
+            curve=self.record.curve,
+            checks=self.record.checks,
+            state=state,
+            run_dir=self.folder.path,
+            version=withstand.__version__,
+        )
+
+    def _doctor(self) -> None:
+        self._tell("doctor")
+        began = time.perf_counter()
+        checks = examine(self.question)
+        self.now.doctor += time.perf_counter() - began
+        self.record.checks = checks
+        for check in checks:
+            if check.outcome == "fail":
+                raise InputError(check.sentence)
+
+    def _store_model(self) -> None:
+        """The deployed form beside the witnesses, so that they replay without the user's code."""
+        if self.question.model.source is None and self.question.onnx is not None:
+            self.folder.write_bytes("model.onnx", self.question.onnx)
+
+    def _settle(self, workers: int, batch: int | None) -> None:
+        jobs = _jobs(self.question, set(self.samples), batch)
+        setup = _setup(self.plan, self.question)
+        crew = min(workers, max(1, len(jobs)))
+
+        def pace(waiting: int) -> float | None:
+            if self.clock.seconds is None:
+                return None
+            return self.clock.left / max(1.0, waiting / crew)
+
+        for settled in settle_all(setup, self.question.replay, jobs, crew, pace, self._tell):
+            self._keep(settled)
+
+    def _keep(self, settled: Settled) -> None:
+        if settled.fault is not None:
+            _keep_fault(self.folder, settled.fault)
+            self._write("partial")
+            raise ToolFault(settled.fault.sentence)
+        for sample in settled.records:
+            if sample.id in settled.witnesses:
+                self.folder.save_witness(settled.witnesses[sample.id])
+        self.folder.append(settled.records)
+        self.samples |= {sample.id: sample for sample in settled.records}
+        self.now.attack += settled.attack_seconds
+        self.now.verify += settled.verify_seconds
+        self._write("running")
+        self._tell("settled")
+
+    def _write(self, state: Literal["running", "partial", "complete"]) -> Summary:
+        samples = _ordered(self.samples)
+        threat = self.question.threat
+        self.now.total = self.clock.elapsed
+        parts = {name: getattr(self.earlier, name) + getattr(self.now, name) for name in Seconds.model_fields}
+        summary = summarise(samples, Seconds(**parts), self.record.checks)
+        ended = None if state == "running" else datetime.now(UTC)
+        points = curve(samples, [threat.radius * factor for factor in self.plan.curve])
+        self.record = self.record.model_copy(
+            update={"state": state, "summary": summary, "curve": points, "ended": ended}
+        )
+        self.folder.write_run(self.record)
+        return summary
+
+    def _tell(self, stage: str) -> None:
+        counts = count(list(self.samples.values()))
+        total = len(self.question.data)
+        self.listener(Progress(stage, len(self.samples), total, counts, self.clock.elapsed))
+
+
+def _ordered(samples: dict[int, SampleRecord]) -> list[SampleRecord]:
+    return [samples[i] for i in sorted(samples)]
+
+
+def _keep_fault(folder: RunFolder, fault: Fault) -> None:
+    """Both pieces of evidence of a contradiction."""
+    name = f"faults/{fault.witness.id}"
+    fault.witness.save(folder.path / f"{name}.npz")
+    told = {"sentence": fault.sentence, "bound": fault.bound, "proved_by": fault.proved_by, "witness": f"{name}.npz"}
+    folder.write_text(f"{name}.json", json.dumps(told, indent=1) + "\n")
+
+
+def _jobs(question: Question, done: set[int], batch: int | None) -> list[Job]:
+    """Blocks of a fixed cut through the data, without the samples that are done."""
+    n = len(question.data)
+    size = batch or min(BLOCK, max(16, -(-n // 8)))
+    jobs = []
+    for start in range(0, n, size):
+        rows = [i for i in range(start, min(start + size, n)) if question.data.ids[i] not in done]
+        if rows:
+            jobs.append(Job(question.x[rows], question.y[rows], [question.data.ids[i] for i in rows]))
+    return jobs
+
+
+def _setup(plan: Plan, question: Question) -> Setup:
+    graph = question.model.graph
+    able = [v for v in plan.verifiers if graph is not None and not unboundable(graph, v.partition(":")[0])]
+    return Setup(
+        model=question.model,
+        onnx=question.onnx,
+        threat=question.threat,
+        property=question.property,
+        attacks=tuple(build("attack", text) for text in plan.attacks),
+        verifiers=tuple(build("verifier", text) for text in able),
+        radii=tuple(question.threat.radius * factor for factor in plan.curve),
+        seed=plan.seed,
+        queries=plan.sample_queries,
+        share=min(1.0, LOOKED_AT / max(1, len(question.data))),
+        device=question.device,
+    )

@@ -1,0 +1,163 @@
+"""A block of samples under audit: what is known of each so far, and how attacks and verifiers add to it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from withstand.core.budget import Budget
+from withstand.core.evidence import Candidate, Evidence
+from withstand.core.judge import Judge, Status
+from withstand.core.property import Band, Property
+from withstand.core.registry import name_of
+from withstand.core.rng import row_seeds
+from withstand.core.runner import Access, Attack, Found, run
+from withstand.core.threat import Threat
+from withstand.graph.model import Model
+from withstand.verification.problem import Problem
+
+FLAT = 0.1
+"""A search is still falling if more than this share of its whole fall came in its last tenth."""
+
+DEAD = 0.5
+"""A row's gradients are dead if more than this share of them are exactly zero."""
+
+PROOF_ROWS = 32
+"""Samples a verifier gets at once; the clock is read in between."""
+
+Side = Literal["attack", "verify"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What settling any block of a run needs: everything but the samples. It can be sent to another process.
+
+    onnx: the model's deployed form (None where it has no graph). share: of the samples, how many the alarms look at.
+    """
+
+    model: Model
+    onnx: bytes | None
+    threat: Threat
+    property: Property
+    attacks: tuple[Attack, ...]
+    verifiers: tuple[object, ...]
+    radii: tuple[float, ...]
+    seed: int = 0
+    queries: int | None = None
+    share: float = 1.0
+    device: str = "cpu"
+
+
+class Block:
+    """Samples x0 [B, *shape] with targets y [B] and their numbers in the data, before the judge."""
+
+    def __init__(
+        self, setup: Setup, replay: Callable[[Tensor], Tensor] | None, x0: Tensor, y: Tensor, ids: list[int]
+    ) -> None:
+        self.setup, self.replay, self.x0, self.y, self.ids = setup, replay, x0, y, ids
+        self.judge = Judge(setup.model, replay, x0, y, setup.threat, setup.property)
+        self.clean = self.judge.clean.clone()
+        self.predicted = self.answers(self.judge.outputs)
+        self.queries, self.gradients = torch.ones(len(x0), dtype=torch.long), torch.zeros(len(x0), dtype=torch.long)
+        self.seconds = torch.zeros(len(x0), dtype=torch.float64)
+        self.spent: dict[Side, float] = {"attack": 0.0, "verify": 0.0}
+        self.flags: list[set[str]] = [set() for _ in ids]
+        self.stopped: list[str | None] = [None] * len(ids)
+
+    def answers(self, outputs: Tensor) -> list[float]:
+        """The class a model's outputs name, or the first output of a regression."""
+        flat = outputs.flatten(1)
+        return (flat[:, 0] if isinstance(self.setup.property, Band) else flat.argmax(1)).tolist()
+
+    @property
+    def open(self) -> Tensor:
+        """Numbers of the rows without a verdict."""
+        return self.judge.open.nonzero().squeeze(1)
+
+    def sampled(self, rows: Tensor) -> Tensor:
+        """The part of `rows` that the alarms look at: chosen by seed and sample, whatever block a sample is in."""
+        ids = [self.ids[i] for i in rows.tolist()]
+        draw = (row_seeds(self.setup.seed, ids, "looked at by alarms").double() / 2.0**64 + 0.5).to(rows.device)
+        return rows[draw < self.setup.share]
+
+    @contextmanager
+    def timed(self, side: Side, rows: Tensor) -> Iterator[None]:
+        """Book the time inside on a side, in equal parts on the rows."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - began
+            self.spent[side] += took
+            self.seconds[rows.cpu()] += took / max(1, len(rows))
+
+    def search(self, attack: Attack, rows: Tensor, threat: Threat, budget: Budget) -> Found:
+        """Run an attack on some rows and count what it cost."""
+        x0, y, setup = self.x0[rows], self.y[rows], self.setup
+        ids = [self.ids[i] for i in rows.tolist()]
+        found = run(
+            attack, setup.model, x0, y, threat, setup.property, ids=ids, seed=setup.seed, budget=budget, batch=len(x0)
+        )
+        self.queries[rows.cpu()] += found.queries.cpu()
+        self.gradients[rows.cpu()] += found.gradients.cpu()
+        return found
+
+    def attack(self, attack: Attack, rows: Tensor, budget: Budget, *, flag: str | None = None) -> None:
+        """Attack rows and tell the judge; `flag` marks those that only this attack refutes."""
+        if len(rows) == 0 or budget.spent:
+            return
+        if self.setup.queries is not None:
+            budget = replace(budget, queries=self.setup.queries // max(1, len(self.setup.attacks)))
+        with self.timed("attack", rows):
+            found = self.search(attack, rows, self.setup.threat, budget)
+            self.note(attack, rows, found)
+            better = found.margin < found.clean_margin
+            self.judge.hear(Candidate(rows[better], found.x[better]), name_of(attack))
+            self.queries[rows[better].cpu()] += 1
+        if flag is not None:
+            for row in rows.tolist():
+                if self.judge.status[row] is Status.REFUTED:
+                    self.flags[row].add(flag)
+
+    def note(self, attack: Attack, rows: Tensor, found: Found) -> None:
+        """Keep the doubtful things a gradient search has seen."""
+        if attack.access is not Access.GRADIENT:
+            return
+        dead = found.zero_gradients > DEAD * found.gradients.clamp(min=1)
+        falling = (found.late > FLAT) & ~found.refuted
+        for row, is_dead, broken, falls in zip(
+            rows.tolist(), dead.tolist(), (found.nonfinite > 0).tolist(), falling.tolist(), strict=True
+        ):
+            flags = self.flags[row]
+            flags.discard("still-falling")
+            flags.update(
+                name for name, on in (("dead", is_dead), ("non-finite", broken), ("still-falling", falls)) if on
+            )
+            self.stopped[row] = found.stopped
+
+    def prove(self, verifier: object, rows: Tensor, budget: Budget) -> None:
+        """Let a verifier work on rows and tell the judge."""
+        with self.timed("verify", rows):
+            prove(self.judge, self.setup.model, verifier, rows, budget)
+
+
+def prove(judge: Judge, model: Model, verifier: object, rows: Tensor, budget: Budget) -> None:
+    """Hand a verifier's evidence on some of a judge's questions to the judge, until its end or the budget's."""
+    assert model.graph is not None, "models without a graph have no verifiers"
+    for part in rows.split(PROOF_ROWS):
+        if budget.spent:
+            return
+        problem = Problem(model.graph, judge.x0[part], judge.y[part], judge.threat, judge.property)
+        for evidence in verifier.prove(problem):  # type: ignore[attr-defined]
+            judge.hear(_among(evidence, part), name_of(verifier))
+            if budget.spent:
+                return
+
+
+def _among(evidence: Evidence, rows: Tensor) -> Evidence:
+    """Evidence on the questions of a part, as evidence on those of the whole."""
+    return replace(evidence, rows=rows[evidence.rows])

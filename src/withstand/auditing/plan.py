@@ -1,0 +1,130 @@
+"""Plans: what a run does, complete enough to repeat it; saved, loaded and compared with a run folder."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from withstand.core.budget import parse_duration
+from withstand.core.errors import InputError
+from withstand.core.records import Plan, RunRecord
+from withstand.core.registry import build, components, suggest
+from withstand.core.threat import Threat
+
+ATTACKS = ("noise", "pgd", "apgd", "square")
+"""Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm."""
+
+VERIFIERS = ("ibp", "crown")
+"""Verifiers of an audit, cheap to dear."""
+
+CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""Radii of the curve, as multiples of the threat's radius."""
+
+
+def make_plan(
+    model: str,
+    data: str,
+    threat: str | Threat,
+    property: str = "argmax",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    budget: float | str | None = None,
+    base: Plan | str | PathLike[str] | None = None,
+) -> Plan:
+    """A checked plan. base: a plan (or its file) for everything that is left at its default here.
+
+    Raises InputError when the base cannot be read, a method is unknown or does not work in the threat's norm.
+    """
+    norm = threat.norm if isinstance(threat, Threat) else threat.partition(":")[0].strip()
+    if base is not None and not isinstance(base, Plan):
+        base = load_plan(base)
+    if base is None:
+        attacks = [name for name in ATTACKS if norm in components("attack")[name].norms]
+        base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))
+    plan = base.model_copy(
+        update={
+            "model": model,
+            "data": data,
+            "threat": threat_text(threat),
+            "property": base.property if property == "argmax" else property,
+            "limit": base.limit if limit is None else limit,
+            "seed": seed or base.seed,
+            "budget_seconds": base.budget_seconds if budget is None else _seconds(budget),
+        }
+    )
+    _check(plan, norm)
+    return plan
+
+
+def threat_text(threat: str | Threat) -> str:
+    """A threat as text that reads back to the same numbers; the user's own words where there are any."""
+    if isinstance(threat, str):
+        return threat.strip()
+    domain = "" if threat.domain == (0.0, 1.0) else f"[{threat.domain[0]!r},{threat.domain[1]!r}]"
+    return f"{threat.norm}:{threat.radius!r}{domain}" + ("@u8" if threat.levels == 255 else "")
+
+
+def save_plan(plan: Plan, path: str | PathLike[str]) -> None:
+    """Write a plan as JSON. Raises InputError when the file cannot be written."""
+    try:
+        Path(path).write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The plan {path} cannot be written ({error.strerror}); choose another file.") from None
+
+
+def load_plan(path: str | PathLike[str]) -> Plan:
+    """Read a plan written by `save_plan`. Raises InputError naming what does not fit."""
+    from pydantic import ValidationError
+
+    try:
+        return Plan.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"The plan {path} cannot be read; write one with --save-plan.") from None
+    except ValidationError as error:
+        raise InputError(f"The plan {path} does not fit: {_first(error.errors()[0])}") from None
+
+
+def _first(error: Any) -> str:
+    where = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"it has no entry {where!r}; {suggest(where, list(Plan.model_fields))}"
+    if not where:
+        return "it is not JSON; write one with --save-plan."
+    return f"{where}: {error['msg']}."
+
+
+def _seconds(budget: float | str) -> float:
+    if isinstance(budget, str):
+        return parse_duration(budget)
+    if not budget > 0:
+        raise InputError(f"The budget {budget} leaves no time; give a positive number of seconds.")
+    return float(budget)
+
+
+def _check(plan: Plan, norm: str) -> None:
+    for text in plan.attacks:
+        attack = build("attack", text)
+        if norm not in attack.norms:
+            raise InputError(f"The attack {text!r} works for {', '.join(attack.norms)}, not for {norm}; remove it.")
+    for text in plan.verifiers:
+        build("verifier", text)
+    if any(not factor > 0 for factor in plan.curve):
+        raise InputError("The plan's curve holds a radius that is not positive; give multiples above 0.")
+    if plan.sample_queries is not None and plan.sample_queries < 2 * max(1, len(plan.attacks)):
+        raise InputError(f"The plan's sample_queries {plan.sample_queries} is too few; give each attack 2 or more.")
+
+
+_FREE = {"budget_seconds"}  # how long a run may take is no part of what it means
+
+
+def check_match(plan: Plan, model_digest: str, data_digest: str, run: RunRecord, folder: Path) -> None:
+    """Raise InputError unless a run folder's record is of this plan, model and data."""
+    advice = f"choose another folder with --out, or remove {folder}."
+    held, asked = run.plan.model_dump(exclude=_FREE), plan.model_dump(exclude=_FREE)
+    for name, value in asked.items():
+        if held[name] != value:
+            raise InputError(f"{folder} holds a run with {name} {held[name]!r}, not {value!r}; {advice}")
+    if run.origin.model_digest != model_digest:
+        raise InputError(f"{folder} holds a run of other weights under the same model name; {advice}")
+    if run.origin.data_digest != data_digest:
+        raise InputError(f"{folder} holds a run of other data under the same name; {advice}")

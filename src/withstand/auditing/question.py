@@ -1,0 +1,141 @@
+"""What an audit is about: model, data, threat and property, resolved from what the user gave and checked together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from withstand.core.errors import InputError
+from withstand.core.property import Band, Property, parse_property
+from withstand.core.threat import Threat
+from withstand.core.threat_text import parse_threat
+from withstand.graph.model import Model
+from withstand.graph.replay import OnnxSession
+from withstand.io.data import Data, DataLike, arrange, check_labels, load_data
+from withstand.io.models import ModelLike, load_model
+
+
+class Replay:
+    """A model's deployed form as a function from a batch of tensors to outputs: ONNX, run by onnxruntime."""
+
+    def __init__(self, onnx: bytes) -> None:
+        self._session = OnnxSession(onnx)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self._session(x.detach().cpu().numpy()))).to(x.device)
+
+
+@dataclass(frozen=True)
+class Question:
+    """For each sample of `data`: does `property` hold for every input that `threat` allows? Tensors on `device`.
+
+    was_training: the module came in training mode; it is in eval mode as long as the question is open.
+    """
+
+    model: Model
+    data: Data
+    threat: Threat
+    property: Property
+    device: str = "cpu"
+    was_training: bool = False
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Inputs [N, *shape]."""
+        return self.data.x
+
+    @cached_property
+    def y(self) -> Tensor:
+        """Targets [N]."""
+        return self.data.y
+
+    @cached_property
+    def onnx(self) -> bytes | None:
+        """The deployed form, or None where the model has no graph."""
+        return None if self.model.why_no_graph else self.model.onnx_bytes()
+
+    @cached_property
+    def replay(self) -> Callable[[Tensor], Tensor] | None:
+        """The deployed form as a function, or None where the model has no graph."""
+        return None if self.onnx is None else Replay(self.onnx)
+
+
+@contextmanager
+def pose(
+    model: ModelLike,
+    data: DataLike,
+    threat: str | Threat,
+    property: str | Property = "argmax",
+    *,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> Iterator[Question]:
+    """Resolve and check a question; a module in memory is in eval mode inside and as it was before afterwards.
+
+    Raises InputError, one sentence with the fix, when a part cannot be used or the parts do not fit together.
+    """
+    where = _device(device)
+    threat = parse_threat(threat) if isinstance(threat, str) else threat
+    property = parse_property(property) if isinstance(property, str) else property
+    samples = load_data(data).head(limit)
+    with _eval_mode(model) as was_training:
+        loaded = load_model(model, samples.shape)
+        samples = arrange(samples, loaded.input_shape)
+        outputs = 1
+        for size in loaded.output_shape:
+            outputs *= size
+        if not isinstance(property, Band):
+            _check_classes(loaded, outputs)
+            check_labels(samples, outputs)
+        _check_domain(samples, threat)
+        loaded.module.eval()
+        loaded.to(where)
+        samples = replace(samples, x=samples.x.to(where), y=samples.y.to(where))
+        yield Question(loaded, samples, threat, property, where, was_training)
+
+
+@contextmanager
+def _eval_mode(model: object) -> Iterator[bool]:
+    """Eval mode for a module in memory, every submodule's own mode given back afterwards."""
+    module = model.module if isinstance(model, Model) else model
+    if not isinstance(module, nn.Module):
+        yield False
+        return
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield any(training for _, training in before)
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"The device {name!r} cannot be used here; choose cpu or one that torch lists.") from None
+    return name
+
+
+def _check_classes(model: Model, outputs: int) -> None:
+    if len(model.output_shape) != 1 or outputs < 2:
+        shape = " x ".join(map(str, model.output_shape)) or "a single number"
+        raise InputError(
+            f"{model.name} has the outputs {shape} for a sample, no logits of two classes or more; "
+            "for a regression use the property band:WIDTH."
+        )
+
+
+def _check_domain(data: Data, threat: Threat) -> None:
+    low, high = float(data.x.min()), float(data.x.max())
+    if low < threat.domain[0] or high > threat.domain[1]:
+        raise InputError(
+            f"Inputs of {data.name} range from {low:.4g} to {high:.4g}, outside the threat's domain "
+            f"[{threat.domain[0]:g}, {threat.domain[1]:g}]; state the domain, as in "
+            f"{threat.norm}:{threat.radius:g}[{low:.4g},{high:.4g}], or bring the data into it."
+        )

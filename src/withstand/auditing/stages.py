@@ -1,0 +1,215 @@
+"""The order of an audit, cheap to dear, on the samples that are still open."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from withstand.auditing.block import Block, Setup
+from withstand.auditing.curve import Reach
+from withstand.core.budget import Budget
+from withstand.core.judge import Contradiction, Status
+from withstand.core.records import SampleRecord
+from withstand.core.registry import build, components, name_of
+from withstand.core.runner import Access, Attack
+from withstand.core.threat import Box, Threat
+from withstand.io.witness import Witness
+
+ONE_STEP = "fgsm"
+"""The attack of one step, which must not find what many steps did not."""
+
+WIDE = "pgd:steps=20,start=false"
+"""The attack that must succeed where the threat is the whole domain."""
+
+SHORT = "pgd:steps=20"
+"""The attack of the curve's other radii."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A contradiction of the tool: one question with a replayed witness and a proof."""
+
+    sentence: str
+    witness: Witness
+    bound: float
+    proved_by: str
+
+
+@dataclass
+class Settled:
+    """The results of one block: records, witnesses by sample, seconds by side, and the fault that ended it, if any."""
+
+    records: list[SampleRecord] = field(default_factory=list)
+    witnesses: dict[int, Witness] = field(default_factory=dict)
+    attack_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    fault: Fault | None = None
+
+
+Stage = tuple[str, Callable[[Budget], None]]
+
+
+def settle(
+    setup: Setup,
+    replay: Callable[[Tensor], Tensor] | None,
+    x0: Tensor,
+    y: Tensor,
+    ids: list[int],
+    seconds: float | None,
+    say: Callable[[str], None],
+) -> Settled:
+    """Settle a block of samples x0 [B, *shape] with targets y [B] within a time; `say` is told each stage's name.
+
+    Each stage may take an equal share of the time that is left, so that none starves.
+    """
+    budget = Budget(seconds)
+    block = Block(setup, replay, x0, y, ids)
+    reach: Reach | None = None
+    try:
+        stages = _stages(block)
+        for number, (name, stage) in enumerate(stages):
+            say(name)
+            stage(budget.share(1 / (len(stages) - number + bool(setup.radii))))
+        if setup.radii:
+            say("curve")
+            reach = Reach(block)
+            attack = _probe(SHORT, setup.threat)
+            reach.walk(attack, setup.verifiers[:2][-1] if setup.verifiers else None, budget)
+    except Contradiction as clash:
+        return Settled(fault=_fault(block, clash))
+    return _settled(block, reach)
+
+
+def _stages(block: Block) -> list[Stage]:
+    setup = block.setup
+    early, late = setup.attacks[:2], setup.attacks[2:]
+    alarms = [attack for attack in late if attack.access is Access.SCORES]
+    dear = [attack for attack in late if attack.access is not Access.SCORES]
+    stages: list[Stage] = [(name_of(a), partial(_attack_open, block, a)) for a in early]
+    stages += [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[:2]]
+    stages += [(name_of(a), partial(_attack_open, block, a)) for a in dear]
+    stages += [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[2:]]
+    if any(attack.access is Access.GRADIENT for attack in setup.attacks):
+        one_step = _probe(ONE_STEP, setup.threat)
+        if one_step is not None:
+            stages.append((ONE_STEP, partial(_attack_open, block, one_step, flag="one-step")))
+        stages += [(name_of(a), partial(_attack_sampled, block, a)) for a in alarms]
+        stages.append(("wide pgd", partial(_attack_wide, block)))
+    return stages
+
+
+def _probe(text: str, threat: Threat) -> Attack | None:
+    """An attack of the audit's own, where it works in the threat's norm."""
+    if text.partition(":")[0] not in components("attack"):
+        return None
+    attack = build("attack", text)
+    return attack if threat.norm in attack.norms else None
+
+
+def _attack_open(block: Block, attack: Attack, budget: Budget, flag: str | None = None) -> None:
+    block.attack(attack, block.open, budget, flag=flag)
+
+
+def _attack_sampled(block: Block, attack: Attack, budget: Budget) -> None:
+    block.attack(attack, block.sampled(block.open), budget, flag="black-box")
+
+
+def _prove_open(block: Block, verifier: object, budget: Budget) -> None:
+    if len(block.open):
+        block.prove(verifier, block.open, budget)
+
+
+def _attack_wide(block: Block, budget: Budget) -> None:
+    """Mark open rows that gradients cannot refute even when the whole domain is allowed."""
+    threat, rows = whole_domain(block.setup.threat, block.x0), block.sampled(block.open)
+    attack = None if threat is None else _probe(WIDE, threat)
+    if attack is None or threat is None or len(rows) == 0 or budget.spent:
+        return
+    with block.timed("attack", rows):
+        found = block.search(attack, rows, threat, budget)
+    for row, refuted in zip(rows.tolist(), found.refuted.tolist(), strict=True):
+        block.flags[row].add("wide-hit" if refuted else "wide-miss")
+
+
+def whole_domain(threat: Threat, x0: Tensor) -> Threat | None:
+    """The threat with a radius that reaches the whole domain, or None where the domain has no end."""
+    width = threat.domain[1] - threat.domain[0]
+    if isinstance(threat, Box) or not np.isfinite(width):
+        return None
+    size = x0[0].numel()
+    return threat.at(width * {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[threat.norm])
+
+
+def _settled(block: Block, reach: Reach | None) -> Settled:
+    judge = block.judge
+    for row, _ in judge.disagreements:
+        block.flags[row].add("replay-disagrees")
+    refuted = [i for i, status in enumerate(judge.status) if status is Status.REFUTED]
+    witnesses = {block.ids[i]: _witness(block, i, judge.witness[i], str(judge.method[i])) for i in refuted}
+    records = [_record(block, reach, i, witnesses.get(block.ids[i])) for i in range(len(block.ids))]
+    return Settled(records, witnesses, block.spent["attack"], block.spent["verify"])
+
+
+def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None) -> SampleRecord:
+    judge = block.judge
+    bound, grade = float(judge.bound[row]), judge.grade[row]
+    certified, attacked = (None, None) if reach is None else (float(reach.certified[row]), float(reach.attacked[row]))
+    return SampleRecord(
+        id=block.ids[row],
+        label=float(block.y[row].flatten()[0]),
+        predicted=block.predicted[row],
+        status=judge.status[row].value,
+        reason=_reason(block, row),
+        method=judge.method[row],
+        grade=None if grade is None else grade.value,
+        clean_margin=float(block.clean[row]),
+        margin=float(judge.margin[row]),
+        bound=bound if np.isfinite(bound) else None,
+        distance=None if witness is None else witness.distance,
+        adversarial=None if witness is None else witness.adversarial,
+        witness=None if witness is None else f"witnesses/{witness.id}.npz",
+        queries=int(block.queries[row]),
+        gradients=int(block.gradients[row]),
+        seconds=float(block.seconds[row]),
+        certified_radius=None if certified is None or np.isnan(certified) else certified,
+        attacked_radius=None if attacked is None or np.isnan(attacked) else attacked,
+        flags=sorted(block.flags[row]),
+    )
+
+
+def _reason(block: Block, row: int) -> str:
+    judge = block.judge
+    if judge.status[row] is not Status.UNKNOWN:
+        return ""
+    bound = float(judge.bound[row])
+    proof = f"the best proven bound is {bound:.4g}" if np.isfinite(bound) else "no bound was computed"
+    stopped = {"time": "; the time ran out", "queries": "; the queries ran out"}.get(block.stopped[row] or "", "")
+    return f"attacks brought the margin to {float(judge.margin[row]):.4g}, {proof}{stopped}"
+
+
+def _witness(block: Block, row: int, x: Tensor, method: str) -> Witness:
+    setup, judge = block.setup, block.judge
+    outputs = setup.model(x[None]).detach()
+    return Witness(
+        x0=block.x0[row].cpu().numpy(),
+        x=x.cpu().numpy(),
+        y=block.y[row].cpu().numpy(),
+        id=block.ids[row],
+        property=str(setup.property),
+        norm=setup.threat.norm,
+        radius=setup.threat.radius,
+        domain=setup.threat.domain,
+        levels=setup.threat.levels or 0,
+        adversarial=block.answers(outputs)[0],
+        margin=float(setup.property.margin(outputs, judge.y[row : row + 1])[0]),
+        method=method,
+        model=setup.model.digest(),
+    )
+
+
+def _fault(block: Block, clash: Contradiction) -> Fault:
+    row = clash.row
+    sentence = str(clash).replace(f"Sample {row} ", f"Sample {block.ids[row]} ", 1)
+    return Fault(sentence, _witness(block, row, clash.witness, clash.refuted_by), clash.bound, clash.proved_by)

@@ -1,0 +1,208 @@
+"""Witness files: one input that breaks its property, and its replay in onnxruntime without torch.
+
+A witness is an npz archive without pickled objects, so any numpy reads it.
+"""
+
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withstand.core.errors import InputError
+
+FORM = 1
+"""Version of the file's form."""
+
+_SLACK, _FLOOR = 1e-6, 1e-7  # the tolerance of withstand.core.threat, which this file cannot import without torch
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One violated question.
+
+    x0, x: clean and adversarial input, one sample's shape. y: label or regression target. norm, radius, domain, levels:
+    the threat (levels 0: any number can reach the model). adversarial: the class at x. margin: of the property at x.
+    id: the sample's number in the data. method: who found it. model: its digest.
+    """
+
+    x0: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    id: int
+    property: str
+    norm: str
+    radius: float
+    domain: tuple[float, float]
+    levels: int
+    adversarial: float
+    margin: float
+    method: str
+    model: str
+
+    def save(self, path: Path) -> None:
+        """Write the file; a reader sees all of it or nothing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.tmp")
+        with beside.open("wb") as file:
+            np.savez(file, form=np.int64(FORM), **asdict(self))
+        beside.replace(path)
+
+    @cached_property
+    def distance(self) -> float:
+        """Distance of x from x0 in the threat's norm."""
+        change = np.abs(self.x.astype(np.float64) - self.x0.astype(np.float64)).ravel()
+        match self.norm:
+            case "linf":
+                return float(change.max(initial=0.0))
+            case "l2":
+                return float(np.sqrt((change**2).sum()))
+            case "l1":
+                return float(change.sum())
+        raise InputError(f"The witness names the norm {self.norm!r}; replay knows linf, l2 and l1.")
+
+    @cached_property
+    def inside(self) -> bool:
+        """Whether x lies in the threat: radius, domain and, if the input is quantised, its grid."""
+        x = self.x.astype(np.float64)
+        near = self.distance <= self.radius * (1 + _SLACK) + _FLOOR
+        within = bool(((x >= self.domain[0]) & (x <= self.domain[1])).all())
+        on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= 1e-4).all())
+        return near and within and on_grid
+
+
+def load_witness(path: str | PathLike[str]) -> Witness:
+    """Read a witness file. Raises InputError when it is not there or not of the form."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no witness file {path}; witnesses lie in the folder `witnesses` of a run.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            held = {name: archive[name] for name in archive.files}
+        form = int(held.pop("form"))
+        typed: dict[str, Any] = {k: str(held.pop(k)) for k in ("property", "norm", "method", "model")}
+        typed |= {k: int(held.pop(k)) for k in ("id", "levels")}
+        typed |= {k: float(held.pop(k)) for k in ("radius", "adversarial", "margin")}
+        low, high = held.pop("domain").tolist()
+        witness = Witness(**typed, **held, domain=(low, high))
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a witness file of withstand ({error}); give one from a run folder.") from None
+    if form > FORM:
+        raise InputError(f"{path} was written by a newer withstand (form {form}); update withstand to replay it.")
+    return witness
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a model says to a stored witness.
+
+    label: the class that must stay (or the regression target). clean, adversarial: the model's class at x0 and at x (or
+    its first output). margin: of the property at x; the property is violated where it is not positive. inside: whether
+    x lies in the threat. reproduced: inside and violated. sentence: the same in words.
+    """
+
+    file: str
+    model: str
+    label: float
+    clean: float
+    adversarial: float
+    margin: float
+    distance: float
+    radius: float
+    norm: str
+    inside: bool
+    reproduced: bool
+    sentence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+
+def replay(witness: str | PathLike[str], model: Any = None) -> Replay:
+    """Run a witness file through a model in onnxruntime and say whether it still breaks the property.
+
+    witness: an npz file of a run folder. model: an ONNX file, for which torch is not needed, or anything that
+    `withstand.io.models.load_model` reads, which is exported first; unless given, the model of the witness's own run.
+
+    Raises InputError when the file is no witness or the model does not take its input.
+    """
+    from withstand.graph.replay import OnnxSession
+
+    file = Path(witness)
+    held = load_witness(file)
+    source, name = _onnx_of(model if model is not None else _model_of_run(file), held)
+    session = OnnxSession(source)
+    clean, outputs = (np.asarray(session(x[None])).ravel() for x in (held.x0, held.x))
+    margin = _margin(held.property, outputs, held.y)
+    answer = Replay(
+        file=str(file),
+        model=name,
+        label=float(held.y.ravel()[0]),
+        clean=_answer(held.property, clean),
+        adversarial=_answer(held.property, outputs),
+        margin=margin,
+        distance=held.distance,
+        radius=held.radius,
+        norm=held.norm,
+        inside=held.inside,
+        reproduced=held.inside and margin <= 0,
+    )
+    return replace(answer, sentence=_sentence(answer))
+
+
+def _sentence(r: Replay) -> str:
+    where = f"{r.norm} distance {r.distance:.6g} of {r.radius:.6g} allowed"
+    if r.reproduced:
+        return f"Reproduced: label {r.label:g}, the model says {r.adversarial:g} (margin {r.margin:.4g}) at {where}."
+    if not r.inside:
+        return f"Not a witness: the input lies outside its threat ({where}, or off its domain or grid)."
+    return f"Not reproduced: the property still holds with margin {r.margin:.4g} at {where}."
+
+
+def _answer(property: str, outputs: np.ndarray) -> float:
+    return float(outputs[0] if property.startswith("band") else outputs.argmax())
+
+
+def _margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
+    name, _, value = property.partition(":")
+    if name == "band":
+        return float(value) - float(np.abs(outputs - y.reshape(-1)).max())
+    if name == "argmax":
+        label = int(y.ravel()[0])
+        if not 0 <= label < outputs.size:
+            raise InputError(f"The witness has label {label}, the model {outputs.size} outputs; give its own model.")
+        return float(outputs[label] - np.delete(outputs, label).max())
+    if name == "not-class":
+        return float(np.delete(outputs, int(value)).max() - outputs[int(value)])
+    raise InputError(f"The witness names the property {property!r}, which this version cannot replay.")
+
+
+def _onnx_of(model: Any, witness: Witness) -> tuple[Path | bytes, str]:
+    if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
+        path = Path(model)
+        if not path.is_file():
+            raise InputError(f"There is no model file {path}; give the ONNX file that the witness is for.")
+        return path, str(path)
+    from withstand.io.models import load_model
+
+    loaded = load_model(model, tuple(witness.x.shape))
+    if loaded.why_no_graph is not None:
+        raise InputError(f"{loaded.name} cannot be exported for replay: {loaded.why_no_graph}")
+    return loaded.onnx_bytes(), loaded.name
+
+
+def _model_of_run(witness: Path) -> str | Path:
+    """The model that the run folder around a witness stores or names."""
+    import json
+
+    folder = witness.resolve().parent.parent
+    if (folder / "model.onnx").is_file():
+        return folder / "model.onnx"
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))["plan"]["model"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{witness} lies in no run folder; name the model, as in --model net.onnx.") from None
