@@ -1,0 +1,136 @@
+"""Lines around element-wise functions: every reader takes its relaxation from the exact range of f(x) - slope * x."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from withstand.bounds.rule import Box, Elementwise
+from withstand.graph.ops import OPS
+
+Lower = Literal["adaptive", "zero", "one", "parallel"]
+"""Slope of an unstable ReLU's lower line: by the smaller area (Zhang et al. 2018, arXiv:1811.00866, "adaptive"), always
+0, always 1, or the slope of the upper line."""
+
+Attrs = Mapping[str, Any]
+
+
+class Lines(NamedTuple):
+    """lower_slope * x + lower_offset <= f(x) <= upper_slope * x + upper_offset, all [B, *shape]."""
+
+    lower_slope: Tensor
+    lower_offset: Tensor
+    upper_slope: Tensor
+    upper_offset: Tensor
+
+
+def derivative(op: str, x: Tensor, attrs: Attrs) -> Tensor:
+    """f'(x) by automatic differentiation, without a graph of its own."""
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        return torch.autograd.grad(OPS[op].run(point, **attrs).sum(), point)[0]
+
+
+def offsets(rule: Elementwise, lo: Tensor, hi: Tensor, slope: Tensor, attrs: Attrs) -> Box:
+    """The range of f(x) - slope * x over [lo, hi]: exact up to rounding; infinite where f is undefined in [lo, hi]."""
+    points = [lo, hi]
+    if not rule.monotone or bool((slope != 0).any()):
+        with torch.no_grad():
+            found = rule.critical(lo, hi, slope, **attrs)
+            points += [torch.minimum(torch.maximum(torch.where(p.isnan(), lo, p), lo), hi) for p in found]
+    low, high = torch.full_like(lo, torch.inf), torch.full_like(lo, -torch.inf)
+    for point in points:
+        rise = torch.where(slope == 0, 0.0, slope * point)
+        value = OPS[rule.op].run(point, **attrs) - rise
+        bad = value.isnan()
+        low = torch.minimum(low, torch.where(bad, -torch.inf, value))
+        high = torch.maximum(high, torch.where(bad, torch.inf, value))
+    if rule.slack:
+        size = torch.maximum(low.abs(), high.abs()) + torch.maximum(lo.abs(), hi.abs()) * slope.abs()
+        room = rule.slack * torch.finfo(lo.dtype).eps * (size + 1)
+        low, high = low - room, high + room
+    if rule.undefined is not None:
+        bad = rule.undefined(lo, hi, **attrs)
+        low, high = low.masked_fill(bad, -torch.inf), high.masked_fill(bad, torch.inf)
+    return low, high
+
+
+def image(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Box:
+    """The range of f over [lo, hi], differentiable in lo and hi."""
+    return offsets(rule, lo, hi, torch.zeros_like(lo), attrs)
+
+
+def chord(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Tensor:
+    """The slope between the interval's ends; 0 where the interval is infinite or has almost no width."""
+    run = OPS[rule.op].run
+    width = hi - lo
+    slope = (run(hi, **attrs) - run(lo, **attrs)) / width
+    wide = width > 16 * torch.finfo(lo.dtype).eps * torch.maximum(lo.abs(), hi.abs())
+    return torch.where(wide & slope.isfinite() & width.isfinite(), slope, 0.0)
+
+
+def _tangent_from_left(rule: Elementwise, lo: Tensor, hi: Tensor, slope: Tensor, attrs: Attrs) -> Tensor:
+    """Slope of the upper line of a sigmoidal function on lo < 0 < hi: the tangent through (lo, f(lo)), or the chord."""
+    run = OPS[rule.op].run
+    start = run(lo, **attrs)
+    left, right = torch.zeros_like(lo), hi
+    for _ in range(24):
+        middle = (left + right) / 2
+        beyond = derivative(rule.op, middle, attrs) * (middle - lo) <= run(middle, **attrs) - start
+        left, right = torch.where(beyond, left, middle), torch.where(beyond, middle, right)
+    touch = derivative(rule.op, right, attrs)
+    return torch.where(derivative(rule.op, hi, attrs) >= slope, slope, touch)
+
+
+def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Tensor, Tensor]:
+    if rule.slopes is not None:
+        return rule.slopes(lo, hi, **attrs)
+    between = chord(rule, lo, hi, attrs)
+    touch = derivative(rule.op, lo / 2 + hi / 2, attrs)
+    touch = torch.where(touch.isfinite(), touch, between)
+    bend = rule.curvature(lo, hi, **attrs)
+    lower, upper = torch.where(bend > 0, touch, between), torch.where(bend < 0, touch, between)
+    if rule.sigmoidal:
+        across = (lo < 0) & (hi > 0) & (between != 0)
+        if across.any():
+            a, b, k = lo[across], hi[across], between[across]
+            upper, lower = upper.clone(), lower.clone()
+            upper[across] = _tangent_from_left(rule, a, b, k, attrs)
+            lower[across] = _tangent_from_left(rule, -b, -a, k, attrs)
+    return lower, upper
+
+
+def lines(rule: Elementwise, box: Box, attrs: Attrs, lower: Lower = "adaptive") -> Lines:
+    """A lower and an upper line over the box. Infinite or widthless intervals get constant lines."""
+    lo, hi = (end.detach() for end in box)
+    below, above = _slopes(rule, lo, hi, attrs)
+    if rule.op == "relu" and lower != "adaptive":
+        chosen = {"zero": torch.zeros_like(above), "one": torch.ones_like(above), "parallel": above}[lower]
+        below = torch.where((lo < 0) & (hi > 0), chosen, below)
+    flat = ~(hi - lo).isfinite() | (lo == hi)
+    below, above = below.masked_fill(flat, 0.0), above.masked_fill(flat, 0.0)
+    return Lines(below, offsets(rule, lo, hi, below, attrs)[0], above, offsets(rule, lo, hi, above, attrs)[1])
+
+
+def parallel(rule: Elementwise, box: Box, attrs: Attrs) -> tuple[Tensor, Tensor, Tensor]:
+    """One slope with the least and largest offset: the chord (DeepZ, Singh et al. 2018) or, where tighter, the smaller
+    of the derivatives at both ends."""
+    lo, hi = box
+    slope = chord(rule, lo, hi, attrs)
+    low, high = offsets(rule, lo, hi, slope, attrs)
+    if rule.sigmoidal:
+        other = torch.minimum(derivative(rule.op, lo, attrs), derivative(rule.op, hi, attrs))
+        least, most = offsets(rule, lo, hi, other, attrs)
+        better = most - least < high - low
+        slope = torch.where(better, other, slope)
+        low, high = torch.where(better, least, low), torch.where(better, most, high)
+    return slope, low, high
+
+
+def gap(rule: Elementwise, box: Box, attrs: Attrs) -> Tensor:
+    """Where f is not a line over the box, up to rounding: bool [B, *shape]. Tighter boxes help only there."""
+    lo, hi = box
+    low, high = offsets(rule, lo, hi, chord(rule, lo, hi, attrs), attrs)
+    scale = torch.maximum(lo.abs(), hi.abs()).clamp(min=1e-30)
+    return (lo < hi) & ~(high - low <= 32 * torch.finfo(lo.dtype).eps * scale)

@@ -1,0 +1,70 @@
+"""Functions made of straight pieces: their critical points are their kinks and jumps, whatever the slope."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from withstand.bounds.rule import Elementwise, Slopes, add_rule, convex
+
+
+def _zero(lo: Tensor, hi: Tensor, slope: Tensor, **attrs: float) -> list[Tensor]:
+    return [torch.zeros_like(lo)]
+
+
+add_rule(Elementwise("relu", _zero, convex))
+add_rule(Elementwise("abs", _zero, convex))
+add_rule(Elementwise("leaky_relu", _zero, convex))
+
+
+def _clip_kinks(lo: Tensor, hi: Tensor, slope: Tensor, *, low: float = -math.inf, high: float = math.inf):
+    return [torch.full_like(lo, low), torch.full_like(lo, high)]
+
+
+def _clip_slopes(lo: Tensor, hi: Tensor, *, low: float = -math.inf, high: float = math.inf) -> Slopes:
+    """Each line runs from one end of the interval to the kink on the other side, or takes the larger piece."""
+    bottom, top = lo.clamp(low, high), hi.clamp(low, high)
+    reach = (top - bottom).clamp(min=0)
+    tiny = torch.finfo(lo.dtype).tiny
+    inner = ((lo / 2 + hi / 2 > low) & (lo / 2 + hi / 2 < high)).to(lo.dtype)
+    upper = torch.where(hi > high, reach / (high - lo).clamp(min=tiny), reach / (hi - lo).clamp(min=tiny))
+    lower = torch.where(lo < low, reach / (hi - low).clamp(min=tiny), reach / (hi - lo).clamp(min=tiny))
+    below = torch.where((hi <= high) & (lo < low), inner, lower)
+    above = torch.where((lo >= low) & (hi > high), inner, upper)
+    return below.nan_to_num(0.0), above.nan_to_num(0.0)
+
+
+add_rule(Elementwise("clip", _clip_kinks, slopes=_clip_slopes))
+
+
+def _constant(lo: Tensor, hi: Tensor, **attrs: float) -> Slopes:
+    return torch.zeros_like(lo), torch.zeros_like(lo)
+
+
+def _beside(jump: Tensor) -> list[Tensor]:
+    """A jump and the numbers next to it on both sides."""
+    up = torch.full_like(jump, math.inf)
+    return [jump, torch.nextafter(jump, -up), torch.nextafter(jump, up)]
+
+
+def _sign_jump(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
+    return _beside(torch.zeros_like(lo))
+
+
+def _floor_jumps(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
+    return _beside(lo.ceil()) + _beside(hi.floor())
+
+
+def _round_jumps(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
+    return _beside((lo - 0.5).ceil() + 0.5) + _beside((hi - 0.5).floor() + 0.5)
+
+
+def _staircase(lo: Tensor, hi: Tensor) -> Slopes:
+    """Staircases follow x over intervals wider than a step, and are bounded by constants below that."""
+    slope = (hi - lo > 2).to(lo.dtype)
+    return slope, slope
+
+
+add_rule(Elementwise("sign", _sign_jump, slopes=_constant))
+add_rule(Elementwise("floor", _floor_jumps, slopes=_staircase))
+add_rule(Elementwise("round", _round_jumps, slopes=_staircase))
