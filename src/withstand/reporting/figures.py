@@ -2,7 +2,9 @@
 
 import io
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 from withstand.core.records import CurvePoint
 from withstand.reporting.run import Run
@@ -34,14 +36,9 @@ def envelope(run: Run) -> Figure | None:
     _draw(axes, points)
     axes.axvline(run.ball.radius, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left = run.ball.radius > 0.6 * points[-1].radius
-    axes.annotate(
-        f"audited: {run.ball.radius:.4g}",
-        (run.ball.radius, 0),
-        xytext=(-6 if left else 6, 7),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        color=INK,
-    )
+    left = run.ball.radius > 0.5 * points[-1].radius
+    side = "right" if left else "left"
+    _label(axes, f"audited: {run.ball.radius:.4g}", (run.ball.radius, 0), (-6 if left else 6, 7), INK, ha=side)
     return Figure(_svg(drawing), _sentence(run, points))
 
 
@@ -57,7 +54,7 @@ def side_by_side(runs: list[Run]) -> Figure | None:
         axes = drawing.add_subplot(1, len(drawn), place)
         _dress(axes, run.ball.norm if run.ball else "", first=place == 1)
         axes.set_title(_plain(run.record.plan.model), fontsize=10, color=INK)
-        _draw(axes, measured(run), labels=place == 1)
+        _draw(axes, measured(run), labels=False)
     return Figure(_svg(drawing), " ".join(_sentence(run, measured(run)) for run in drawn))
 
 
@@ -69,9 +66,7 @@ def measured(run: Run) -> list[CurvePoint]:
         clean = s.clean_accuracy
         points.setdefault(0.0, CurvePoint(radius=0.0, certified=clean, attacked=clean))
         if not any(abs(known - radius) <= 1e-6 * radius for known in points):
-            points[radius] = CurvePoint(
-                radius=radius, certified=s.certified_accuracy, attacked=s.attacked_accuracy
-            )
+            points[radius] = CurvePoint(radius=radius, certified=s.certified_accuracy, attacked=s.attacked_accuracy)
     return [points[radius] for radius in sorted(points)]
 
 
@@ -100,31 +95,34 @@ def _dress(axes, norm: str, first: bool = True) -> None:
 def _draw(axes, points: list[CurvePoint], labels: bool = True) -> None:
     radii = [p.radius for p in points]
     low, high = [p.certified for p in points], [p.attacked for p in points]
-    fine = sorted({*radii, *(r * (1 - 1e-9) for r in radii[1:])})
+    hair = 1e-9 * radii[-1]
+    fine = [r + side for r in radii for side in (-hair, hair)][1:-1]
     axes.fill_between(fine, _before(fine, radii, low), _after(fine, radii, high), color=GAP, alpha=0.3, linewidth=0)
     axes.step(radii, high, where="post", color=ATTACKED, linewidth=1.6)
     axes.step(radii, low, where="pre", color=CERTIFIED, linewidth=1.6)
     axes.plot(radii, high, "v", color=ATTACKED, markersize=6.5)
     axes.plot(radii, low, "^", color=CERTIFIED, markersize=6.5)
     axes.margins(x=0.02)
+    axes.locator_params(axis="x", nbins=6 if labels else 4)
     if labels:
-        middle = len(points) // 2
-        axes.annotate(
-            "attacked (upper end)", (radii[middle], high[middle]), xytext=(6, 7), textcoords="offset points",
-            color=ATTACKED, fontweight="bold",
-        )
-        axes.annotate(
-            "certified (lower end)", (radii[middle], low[middle]), xytext=(-6, -15), textcoords="offset points",
-            color=CERTIFIED, fontweight="bold", ha="right",
-        )
+        middle, apart = (low[-1] + high[-1]) / 2, max(high[-1] - low[-1], 0.09) / 2
+        middle = min(max(middle, apart), 1 - apart)
+        for name, share, colour in (("attacked", middle + apart, ATTACKED), ("certified", middle - apart, CERTIFIED)):
+            _label(axes, name, (radii[-1], share), (11, 0), colour, va="center", fontweight="bold")
+
+
+def _label(axes, text: str, at: tuple[float, float], off: tuple[float, float], colour: str, **style: str) -> None:
+    axes.annotate(text, at, xytext=off, textcoords="offset points", color=colour, annotation_clip=False, **style)
 
 
 def _before(at: list[float], radii: list[float], shares: list[float]) -> list[float]:
-    return [next(share for r, share in zip(radii, shares, strict=True) if r >= x) for x in at]
+    """The shares at the next measured radius: what a proof there promises for x."""
+    return [shares[min(bisect_left(radii, x), len(radii) - 1)] for x in at]
 
 
 def _after(at: list[float], radii: list[float], shares: list[float]) -> list[float]:
-    return [[share for r, share in zip(radii, shares, strict=True) if r <= x][-1] for x in at]
+    """The shares at the last measured radius: what its witnesses leave for x."""
+    return [shares[max(bisect_right(radii, x) - 1, 0)] for x in at]
 
 
 def _sentence(run: Run, points: list[CurvePoint]) -> str:
@@ -145,11 +143,11 @@ def _svg(drawing) -> str:
     import matplotlib
 
     text = io.StringIO()
-    style = {"svg.fonttype": "none", "svg.hashsalt": "withstand", "font.size": 10, "font.family": "sans-serif"}
+    style: dict[Any, str] = {"svg.fonttype": "none", "svg.hashsalt": "withstand"}
     with matplotlib.rc_context(style):
         drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', svg, count=1)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
     svg = re.sub(r"font: ([\d.]+px|\w+ [\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
     return svg.replace(INK, "currentColor")

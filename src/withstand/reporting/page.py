@@ -45,23 +45,27 @@ def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> P
 def render(run: Run) -> str:
     """The HTML page of one run."""
     script = _asset("table.js")
-    return _environment().get_template("report.html.j2").render(
-        run=run,
-        record=run.record,
-        plan=run.record.plan,
-        origin=run.record.origin,
-        summary=run.summary,
-        headline=words.headline(run),
-        incomplete=words.incomplete(run),
-        population=words.population(run),
-        command=words.command(run.record.plan),
-        figure=figures.envelope(run),
-        witnesses=worst(run),
-        table=table(run),
-        methods=methods(run),
-        css=_asset("page.css"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            record=run.record,
+            plan=run.record.plan,
+            origin=run.record.origin,
+            summary=run.summary,
+            headline=words.headline(run),
+            incomplete=words.incomplete(run),
+            population=words.population(run),
+            command=words.command(run.record.plan),
+            figure=figures.envelope(run),
+            witnesses=worst(run),
+            table=table(run),
+            methods=methods(run),
+            css=_asset("page.css"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
     )
 
 
@@ -73,11 +77,15 @@ def render_several(runs: list[Run], home: Path) -> str:
         else None
         for run in runs
     ]
-    return _environment().get_template("several.html.j2").render(
-        runs=list(zip(runs, links, strict=True)),
-        figure=figures.side_by_side(runs),
-        css=_asset("page.css"),
-        script_hash=None,
+    return (
+        _environment()
+        .get_template("several.html.j2")
+        .render(
+            runs=list(zip(runs, links, strict=True)),
+            figure=figures.side_by_side(runs),
+            css=_asset("page.css"),
+            script_hash=None,
+        )
     )
 
 
@@ -87,7 +95,7 @@ def _write(target: Path, text: str) -> Path:
         beside.write_text(text, encoding="utf-8")
         beside.replace(target)
     except OSError as error:
-        raise InputError(f"The report {target} cannot be written ({error.strerror}); choose another with --out.") from None
+        raise InputError(f"{target} cannot be written ({error.strerror}); name another place.") from None
     return target
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder in memory. summary is None while no sample is finished; ball is None for threats without radius."""
+    """One run folder in memory. summary: None while no sample is finished. ball: None for threats without a radius."""
 
     folder: Path
     record: RunRecord
@@ -54,7 +55,7 @@ class Run:
         return f"{value:.6g}"
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | PathLike[str]) -> Run:
     """The run in a folder.
 
     A torn last line of samples.jsonl, left by a killed run, is passed over; the last line about a sample counts.
@@ -116,7 +117,7 @@ def _read_samples(path: Path) -> list[SampleRecord]:
         except ValidationError:
             if number == len(lines):
                 break
-            raise InputError(f"Line {number} of {path} is damaged; remove the line and audit again to redo it.") from None
+            raise InputError(f"Line {number} of {path} is damaged; remove it and the next audit redoes it.") from None
         found[sample.id] = sample
     return [found[key] for key in sorted(found)]
 

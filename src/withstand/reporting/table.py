@@ -8,7 +8,7 @@ from withstand.reporting.run import Run
 from withstand.reporting.words import NAMES
 
 COLUMNS: list[dict[str, str]] = [
-    {"title": "sample", "kind": "number"},
+    {"title": "sample", "kind": "id"},
     {"title": "verdict", "kind": "verdict"},
     {"title": "settled by", "kind": "text"},
     {"title": "label", "kind": "text"},

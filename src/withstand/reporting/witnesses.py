@@ -14,6 +14,8 @@ from withstand.reporting.pictures import Change, Picture, difference, is_picture
 from withstand.reporting.run import Run
 from withstand.reporting.words import number
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -88,7 +90,8 @@ def _show(run: Run, sample: SampleRecord, file: Path, clean: NDArray, adversaria
         ("difference", change),
     ]
     gain = (domain[1] - domain[0]) / (2 * full)
-    return Shown(sample, was, became, replay, pictures, [], f"× {number(gain, 3)}, full colour is ±{number(full, 3)}")
+    amplified = f"{TIMES} {number(gain, 3)}, full colour is ±{number(full, 3)}"
+    return Shown(sample, was, became, replay, pictures, [], amplified)
 
 
 def _replay(run: Run, file: Path) -> str:

@@ -22,7 +22,7 @@
     const [emptyX, emptyY] = [x === null || x === "", y === null || y === ""];
     if (emptyX || emptyY) return emptyX - emptyY || a - b;
     const kind = columns[state.column].kind;
-    const sign = kind === "number" ? x - y : kind === "verdict" ? order.indexOf(x) - order.indexOf(y) : words.compare(x, y);
+    const sign = kind === "number" || kind === "id" ? x - y : kind === "verdict" ? order.indexOf(x) - order.indexOf(y) : words.compare(x, y);
     return (state.up ? sign : -sign) || a - b;
   };
 
@@ -42,7 +42,9 @@
 
   const cell = (row, column, i) => {
     const td = document.createElement("td");
-    if (column.kind === "number") {
+    if (column.kind === "id") {
+      td.textContent = row[i];
+    } else if (column.kind === "number") {
       td.className = "n";
       td.textContent = show(row[i]);
     } else if (column.kind === "verdict") {
