@@ -45,8 +45,10 @@ Array = Value | Tensor
 class Builder:
     """Collects nodes and constants, and runs each node on a small random batch so that shapes are always known."""
 
-    def __init__(self, name: str, shape: Sequence[int], *, folded: bool) -> None:
+    def __init__(self, name: str, shape: Sequence[int], *, folded: bool, exported_rows: int = 1) -> None:
+        """exported_rows: the fixed batch that shapes written in the network count with."""
         self.input = Value(name, tuple(shape), folded)
+        self.exported_rows = exported_rows
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.label = name

@@ -31,12 +31,13 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     """
     path = None if isinstance(source, bytes) else Path(source)
     name = name or (path.stem if path else "model")
-    proto = _parse(source if isinstance(source, bytes) else Path(source))
+    given = source if isinstance(source, bytes) else Path(source)
+    proto = _parse(given)
     reading = Reading(proto, name)
     raw = reading.builder.graph(reading.result)
     graph = simplify(raw)
     if check:
-        check_against_onnxruntime(proto, source if path is None else path, raw, graph, reading.views, name)
+        check_against_onnxruntime(proto, given, raw, graph, reading.views, name)
     return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=reading.notes)
 
 
@@ -71,7 +72,9 @@ class Reading:
         shape = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
         out = [d.dim_value or None for d in graph_output.type.tensor_type.shape.dim]
         self.rows = exported_rows(shape, out)
-        self.builder = Builder(graph_input.name, self._sample_shape(shape), folded=self.rows is None)
+        self.builder = Builder(
+            graph_input.name, self._sample_shape(shape), folded=self.rows is None, exported_rows=self.rows or 1
+        )
         self.values[graph_input.name] = self.builder.input
         self.users = {used for node in proto.graph.node for used in node.input} | {graph_output.name}
         for node in proto.graph.node:
@@ -128,7 +131,7 @@ class Reading:
         elif all(isinstance(i, Tensor) for i in known):
             results = self._fold(node)
         else:
-            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, self.rows or 1, _count(used)))
+            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, _count(used)))
         several = results if isinstance(results, list) else [results]
         self.values.update({o: value for o, value in zip(node.output, several) if o})
 

@@ -71,8 +71,8 @@ def power(b: Builder, x: Array, exponent: Array) -> Array:
     if isinstance(x, Tensor) and isinstance(exponent, Tensor):
         return torch.pow(x, exponent)
     if isinstance(x, Tensor) and bool((x > 0).all()):
-        return unary(b, "exp", binary(b, "mul", torch.log(x.float()), exponent))
-    if isinstance(exponent, Value) or exponent.unique().numel() != 1:
+        return unary(b, "exp", binary(b, "mul", exponent, torch.log(x.float())))
+    if not isinstance(exponent, Tensor) or exponent.unique().numel() != 1:
         raise Unsupported("raises to a power that is not one constant number")
     return unary(b, "pow", x, exponent=float(exponent.reshape(-1)[0]))
 
@@ -90,7 +90,7 @@ def leaky_relu(b: Builder, x: Array, slope: Array | float) -> Array:
         slope = float(slope)
     if isinstance(slope, float) and 0.0 <= slope <= 1.0:
         return unary(b, "leaky_relu", x, slope=slope)
-    scale = torch.tensor(slope) if isinstance(slope, float) else slope
+    scale = torch.tensor(slope) if isinstance(slope, int | float) else slope
     below = unary(b, "relu", unary(b, "neg", x))
     return binary(b, "sub", unary(b, "relu", x), binary(b, "mul", below, scale))
 

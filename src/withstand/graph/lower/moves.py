@@ -149,11 +149,8 @@ def _pad_by_index(b: Builder, x: Array, pads: Sequence[tuple[int, int]], mode: s
         if before or after:
             size = x.shape[axis]
             index = torch.arange(-before, size + after)
-            if mode == "replicate":
-                index = index.clamp(0, size - 1)
-            else:
-                index = size - 1 - (size - 1 - index.abs()).abs()
-            x = take(b, x, index, axis)
+            inside = index.clamp(0, size - 1) if mode == "replicate" else size - 1 - (size - 1 - index.abs()).abs()
+            x = take(b, x, inside, axis)
     return x
 
 

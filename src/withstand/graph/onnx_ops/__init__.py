@@ -16,14 +16,13 @@ from withstand.graph.builder import Array, Builder, Unsupported, Value
 class Call:
     """One ONNX node to lower: its inputs (None where left out), attributes and version of the operator set.
 
-    rows: the batch the file was exported with, when it is fixed. outputs: how many outputs are used.
+    outputs: how many outputs are used.
     """
 
     op: str
     inputs: Sequence[Array | None]
     attrs: dict[str, Any]
     opset: int
-    rows: int
     outputs: int
 
     def array(self, index: int) -> Array:

@@ -1,6 +1,7 @@
 """ONNX operators that move elements about."""
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,10 @@ from torch import Tensor
 from withstand.graph.builder import Array, Builder, Unsupported
 from withstand.graph.lower import moves
 from withstand.graph.onnx_ops import Call, lowers
+
+RESIZE_ATTRIBUTES = (
+    "mode coordinate_transformation_mode cubic_coeff_a exclude_outside nearest_mode antialias extrapolation_value"
+)
 
 
 @lowers("Flatten")
@@ -22,7 +27,7 @@ def reshape(b: Builder, c: Call) -> Array:
     x, target = c.array(0), c.ints(1, "shape") or []
     if not c.attrs.get("allowzero", 0):
         target = [x.shape[i] if s == 0 else s for i, s in enumerate(target)]
-    return moves.reshape(b, x, target, c.rows)
+    return moves.reshape(b, x, target, b.exported_rows)
 
 
 @lowers("Transpose")
@@ -145,10 +150,10 @@ def _weights(c: Call, size: int, target: int, scale: float | None) -> Tensor:
         raise Unsupported("resizes by a crop")
     given = ["x", "", "scales"] if scale is not None else ["x", "", "", "sizes"]
     node = onnx.helper.make_node("Resize", given, ["y"], **attrs)
-    feeds = {"x": np.eye(size, dtype=np.float32)[:, None, None, :]}
+    feeds: dict[str, Any] = {"x": np.eye(size, dtype=np.float32)[:, None, None, :]}
     if scale is not None:
         feeds["scales"] = np.array([1, 1, 1, scale], np.float32)
     else:
         feeds["sizes"] = np.array([size, 1, 1, target], np.int64)
-    answer = ReferenceEvaluator(node).run(None, feeds)[0]
+    answer = next(iter(ReferenceEvaluator(node).run(None, feeds)))
     return torch.from_numpy(np.asarray(answer, np.float32)[:, 0, 0, :].T.copy())

@@ -1,0 +1,147 @@
+"""Captures torch modules as op graphs, through torch.export on one sample."""
+
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from withstand.core.errors import InputError
+from withstand.graph.aten_ops import table
+from withstand.graph.aten_walk import CaptureError, lower_program
+from withstand.graph.ir import Graph
+from withstand.graph.model import Model
+from withstand.graph.simplify import simplify
+
+BATCH = 3
+TOLERANCE = 1e-4
+
+
+def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Graph:
+    """The graph of a module in evaluation mode, for inputs [B, *input_shape] of any batch.
+
+    The module is exported as it runs on one sample and the graph maps that over the batch; it is then compared with
+    the module on three random samples (tolerance 1e-4 of the largest output, at least 1). The module's mode is
+    restored. Errors: CaptureError, one sentence with the construct that cannot be captured.
+    """
+    with _evaluation(module), _quiet():
+        example = torch.rand(1, *input_shape, dtype=_dtype(module), device=_device(module))
+        try:
+            program = torch.export.export(module, (example,), strict=False)
+            program = program.run_decompositions(_decompositions())
+        except Exception as error:
+            raise CaptureError(_why(name, error)) from error
+        graph = simplify(lower_program(program, name))
+        _compare(module, graph, example, name)
+    return graph
+
+
+def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Model:
+    """The model of a module; where it cannot be captured it has no graph and `why_no_graph` says why."""
+    notes = () if _dtype(module) == torch.float32 else (f"The graph of {name} computes in float32.",)
+    try:
+        graph = capture(module, input_shape, name)
+    except CaptureError as error:
+        example = torch.zeros(1, *input_shape, dtype=_dtype(module), device=_device(module))
+        with _evaluation(module), torch.no_grad():
+            answer = module(example)
+        if not isinstance(answer, Tensor):
+            what = type(answer).__name__
+            raise InputError(
+                f"{name} returns a {what} where one tensor is needed, so wrap it to return one."
+            ) from error
+        output_shape = tuple(answer.shape[1:])
+        return Model(name, None, module, tuple(input_shape), output_shape, why_no_graph=str(error))
+    return Model(name, graph, module, graph.input_shape, graph.output_shape, notes=notes)
+
+
+def from_program(program: "torch.export.ExportedProgram", name: str = "model") -> Model:
+    """The model of an exported program (one float input with the batch first)."""
+    with _quiet():
+        graph = simplify(lower_program(program.run_decompositions(_decompositions()), name))
+    return Model(name, graph, graph, graph.input_shape, graph.output_shape)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings, log lines and program listings that torch.export writes."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    modes = {m: m.training for m in module.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _first(module: nn.Module) -> Tensor:
+    tensors = [*module.parameters(), *module.buffers()]
+    return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return _first(module).dtype
+
+
+def _device(module: nn.Module) -> torch.device:
+    return _first(module).device
+
+
+def _decompositions() -> dict:
+    """torch's decompositions, without the operations that have a lowering of their own."""
+    kept = table()
+    rules = torch.export.default_decompositions()
+    for op in list(rules.keys()):
+        if getattr(op, "namespace", "") == "aten" and str(op).split(".")[1] in kept:
+            rules.pop(op)
+    return rules
+
+
+def _why(name: str, error: Exception) -> str:
+    """A sentence with the line of the user's code at which the export stopped."""
+    ours, libraries = str(Path(__file__).parent), str(Path(torch.__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith((ours, libraries, "<"))]
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    what = f"a construct torch.export refuses ({reason})"
+    if "data-dependent" in str(error) or "GuardOnDataDependent" in type(error).__name__:
+        what = "a decision that depends on the values of the input"
+    line = theirs[-1] if theirs else None
+    where = f" at {Path(line.filename).name}:{line.lineno} (`{line.line}`)" if line else ""
+    return f"{name} holds {what}{where}, so it cannot be captured as a graph."
+
+
+def _compare(module: nn.Module, graph: Graph, example: Tensor, name: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(BATCH, *example.shape[1:], generator=generator)
+    with torch.no_grad():
+        theirs = module(x.to(example)).float().cpu()
+        ours = graph(x)
+    theirs = theirs[:, None] if theirs.dim() == 1 else theirs
+    if ours.shape != theirs.shape:
+        shapes = f"{tuple(theirs.shape)} instead of {tuple(ours.shape)}"
+        raise CaptureError(f"{name} gives outputs of shape {shapes} on {BATCH} samples, so its samples are not apart.")
+    gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
+    if not gap <= TOLERANCE:
+        reason = "probably because it mixes the samples of a batch, keeps a state or is random"
+        raise CaptureError(f"{name} and its captured graph differ by {gap:.2g} on random inputs, {reason}.")
