@@ -26,6 +26,9 @@ FLAT = 0.1
 DEAD = 0.5
 """A row's gradients are dead if more than this share of them are exactly zero."""
 
+NEAR = 0.05
+"""A witness surprises only if the attacks before had left more than this share of the clean margin."""
+
 PROOF_ROWS = 32
 """Samples a verifier gets at once; the clock is read in between."""
 
@@ -107,11 +110,12 @@ class Block:
         return found
 
     def attack(self, attack: Attack, rows: Tensor, budget: Budget, *, flag: str | None = None) -> None:
-        """Attack rows and tell the judge; `flag` marks those that only this attack refutes."""
+        """Attack rows and tell the judge; `flag` marks rows this attack refutes where those before were far from it."""
         if len(rows) == 0 or budget.spent:
             return
         if self.setup.queries is not None:
             budget = replace(budget, queries=self.setup.queries // max(1, len(self.setup.attacks)))
+        far = (self.judge.margin[rows] > NEAR * self.clean[rows]).tolist()
         with self.timed("attack", rows):
             found = self.search(attack, rows, self.setup.threat, budget)
             self.note(attack, rows, found)
@@ -119,8 +123,8 @@ class Block:
             self.judge.hear(Candidate(rows[better], found.x[better]), name_of(attack))
             self.queries[rows[better].cpu()] += 1
         if flag is not None:
-            for row in rows.tolist():
-                if self.judge.status[row] is Status.REFUTED:
+            for row, surprising in zip(rows.tolist(), far, strict=True):
+                if surprising and self.judge.status[row] is Status.REFUTED:
                     self.flags[row].add(flag)
 
     def note(self, attack: Attack, rows: Tensor, found: Found) -> None:

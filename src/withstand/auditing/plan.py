@@ -10,7 +10,7 @@ from withstand.core.records import Plan, RunRecord
 from withstand.core.registry import build, components, suggest
 from withstand.core.threat import Threat
 
-ATTACKS = ("noise", "pgd", "apgd", "square")
+ATTACKS = ("noise", "pgd", "apgd", "square:queries=1000")
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm."""
 
 VERIFIERS = ("ibp", "crown")
@@ -39,7 +39,7 @@ def make_plan(
     if base is not None and not isinstance(base, Plan):
         base = load_plan(base)
     if base is None:
-        attacks = [name for name in ATTACKS if norm in components("attack")[name].norms]
+        attacks = [text for text in ATTACKS if norm in components("attack")[text.partition(":")[0]].norms]
         base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))
     plan = base.model_copy(
         update={
@@ -49,7 +49,7 @@ def make_plan(
             "property": base.property if property == "argmax" else property,
             "limit": base.limit if limit is None else limit,
             "seed": seed or base.seed,
-            "budget_seconds": base.budget_seconds if budget is None else _seconds(budget),
+            "budget_seconds": base.budget_seconds if budget is None else seconds_of(budget),
         }
     )
     _check(plan, norm)
@@ -93,7 +93,8 @@ def _first(error: Any) -> str:
     return f"{where}: {error['msg']}."
 
 
-def _seconds(budget: float | str) -> float:
+def seconds_of(budget: float | str) -> float:
+    """A budget in seconds, from seconds or a duration as text. Raises InputError unless it is positive."""
     if isinstance(budget, str):
         return parse_duration(budget)
     if not budget > 0:

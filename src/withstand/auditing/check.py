@@ -1,0 +1,157 @@
+"""The independent re-check of a run folder: recount, replay every witness, recompute every proof in float64."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from withstand.auditing.block import prove
+from withstand.auditing.figures import curve, summarise
+from withstand.auditing.question import Question, pose
+from withstand.auditing.runfolder import RunFolder
+from withstand.auditing.single import in_float64
+from withstand.core.budget import Budget
+from withstand.core.errors import InputError
+from withstand.core.judge import Judge, Status
+from withstand.core.records import RunRecord, SampleRecord, Summary
+from withstand.core.registry import build
+from withstand.io.data import DataLike
+from withstand.io.models import ModelLike
+from withstand.io.witness import load_witness, replay
+
+
+@dataclass(frozen=True)
+class Rechecked:
+    """What was checked, and a sentence for every failure."""
+
+    samples: int
+    witnesses: int
+    proofs: int
+    failures: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def check(run: str | PathLike[str], model: ModelLike | None = None, data: DataLike | None = None) -> Rechecked:
+    """Check a run folder without trusting the run: every figure, witness and proof is computed again.
+
+    model, data: needed where the run was on objects in memory; otherwise those that its plan names.
+
+    Raises InputError when the folder is no run, or model or data cannot be loaded.
+    """
+    folder = RunFolder(run)
+    record = folder.read_run()
+    if record is None:
+        raise InputError(f"{folder.path} is no run folder (it has no run.json); give the folder of an audit.")
+    samples = folder.read_samples()
+    plan = record.plan
+    deployed = folder.path / "model.onnx"
+    source = model if model is not None else (deployed if deployed.is_file() else plan.model)
+    with pose(source, plan.data if data is None else data, plan.threat, plan.property, limit=plan.limit) as question:
+        failures = [*_recount(record, samples), *_same_question(record, question, source is not deployed)]
+        refuted = [sample for sample in samples if sample.status == "refuted"]
+        proved = [sample for sample in samples if sample.status == "proved"]
+        for sample in refuted:
+            failures += _witness(folder.path, sample, question)
+        failures += _clean(samples, question)
+        failures += _proofs(record, proved, question)
+    return Rechecked(len(samples), len(refuted), len(proved), failures)
+
+
+def _recount(record: RunRecord, samples: list[SampleRecord]) -> Iterator[str]:
+    if len({sample.id for sample in samples}) != len(samples):
+        yield "samples.jsonl holds a sample twice."
+    if record.state == "complete" and len(samples) != record.samples:
+        yield f"run.json says the run of {record.samples} samples is complete, samples.jsonl holds {len(samples)}."
+    held = record.summary
+    if held is None:
+        yield "run.json holds no summary."
+        return
+    told = summarise(samples, held.seconds, record.checks)
+    for name in Summary.model_fields:
+        if name not in ("peak_memory_mb", "seconds") and getattr(held, name) != getattr(told, name):
+            yield f"run.json says {name} is {getattr(held, name)}, the samples give {getattr(told, name)}."
+    if curve(samples, [point.radius for point in record.curve]) != record.curve:
+        yield "The curve in run.json is not that of the samples."
+
+
+def _same_question(record: RunRecord, question: Question, original: bool) -> Iterator[str]:
+    if original and question.model.digest() != record.origin.model_digest:
+        yield f"The model {question.model.name} is not the one of the run (its weights or structure differ)."
+    if question.data.digest() != record.origin.data_digest:
+        yield f"The data {question.data.name} is not that of the run."
+
+
+def _clean(samples: list[SampleRecord], question: Question) -> Iterator[str]:
+    """Samples wrong when clean, and those right, checked in the replayed model."""
+    ask = question.replay or question.model
+    where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
+    known = [sample for sample in samples if sample.id in where]
+    for sample in samples:
+        if sample.id not in where:
+            yield f"Sample {sample.id} is not in the data."
+    for start in range(0, len(known), 256):
+        part = known[start : start + 256]
+        rows = [where[sample.id] for sample in part]
+        with torch.no_grad():
+            margins = question.property.margin(ask(question.x[rows]), question.y[rows]).tolist()
+        for sample, margin in zip(part, margins, strict=True):
+            if (margin <= 0) != (sample.status == "invalid") and abs(margin) > 1e-4:
+                yield f"Sample {sample.id} is recorded as {sample.status}, but its clean margin is {margin:.4g}."
+
+
+def _witness(folder: Path, sample: SampleRecord, question: Question) -> Iterator[str]:
+    name = f"The witness of sample {sample.id}"
+    if sample.witness is None or not (folder / sample.witness).is_file():
+        yield f"{name} is missing."
+        return
+    try:
+        held = load_witness(folder / sample.witness)
+        told = replay(folder / sample.witness, question.model)
+    except InputError as error:
+        yield f"{name} cannot be replayed: {error}"
+        return
+    threat = question.threat
+    asked = (sample.id, threat.norm, threat.radius, threat.domain, threat.levels or 0, str(question.property))
+    if (held.id, held.norm, held.radius, held.domain, held.levels, held.property) != asked:
+        yield f"{name} is of another question than the run's."
+    if not told.reproduced:
+        yield f"{name} fails its replay: {told.sentence}"
+    if sample.distance is None or abs(told.distance - sample.distance) > 1e-6 * max(1.0, told.distance):
+        yield f"{name} lies at distance {told.distance:.6g}, the record says {sample.distance}."
+    if sample.id in question.data.ids:
+        clean = question.x[question.data.ids.index(sample.id)].cpu().numpy()
+        if not np.array_equal(clean, held.x0):
+            yield f"{name} starts from another input than the data's."
+
+
+def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -> Iterator[str]:
+    """Each proof once more in float64, by the verifier that gave it."""
+    texts = {text.partition(":")[0]: text for text in record.plan.verifiers}
+    where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
+    if proved and question.model.graph is None:
+        yield f"{len(proved)} proofs cannot be recomputed: {question.model.why_no_graph}"
+        return
+    double = in_float64(question) if proved else question
+    for method in sorted({str(sample.method) for sample in proved}):
+        mine = [sample for sample in proved if sample.method == method and sample.id in where]
+        if method not in texts:
+            yield f"{len(mine)} samples are proved by {method}, which the plan does not hold."
+            continue
+        rows = torch.tensor([where[sample.id] for sample in mine])
+        judge = Judge(double.model, None, double.x[rows], double.y[rows], double.threat, double.property)
+        prove(judge, double.model, build("verifier", texts[method]), torch.arange(len(mine)), Budget())
+        for sample, status, bound in zip(mine, judge.status, judge.bound.tolist(), strict=True):
+            if status is not Status.PROVED:
+                yield f"The proof of sample {sample.id} by {method} does not hold in float64 (bound {bound:.4g})."
