@@ -1,4 +1,4 @@
-"""Write docs/methods/: one page for each registered attack, verifier and bound rule, from its own docstring.
+"""Write docs/commands.md and docs/methods/: the verbs, attacks, verifiers and operators, from their own docstrings.
 
 Usage: python scripts/make_docs.py [--check]. With --check nothing is written, and the exit code is 1 when a page on
 disk differs from what would be written.
@@ -10,9 +10,12 @@ import re
 import sys
 from pathlib import Path
 
+from withstand.bounds.rule import rules
+from withstand.cli.app import app
 from withstand.core.registry import components
+from withstand.graph.ops import OPS
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "methods"
+FOLDER = Path(__file__).resolve().parents[1] / "docs"
 KINDS = {"attack": "attacks", "verifier": "verifiers"}
 OPTION = {"attack": "--attack", "verifier": "--method"}
 VERB = {"attack": "attack", "verifier": "verify"}
@@ -98,28 +101,75 @@ def index_page(tables: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def commands_page() -> str:
+    """The verbs of the command line with their arguments and options."""
+    lines = ["# Commands", "", "Every verb is a function of the library too, `withstand.audit(...)` for one.", ""]
+    lines += [
+        "Exit codes: 0 done, 1 a witness did not replay or a check failed, 2 the input cannot be used (one sentence"
+    ]
+    lines += ["on stderr says why and what to do), 3 a fault of withstand, 130 interrupted.", ""]
+    for command in app.registered_commands:
+        verb = command.callback
+        assert verb is not None
+        lines += [f"## {verb.__name__}", "", inspect.getdoc(verb) or "", "", "| | | default |", "|---|---|---|"]
+        for parameter in inspect.signature(verb).parameters.values():
+            info = parameter.annotation.__metadata__[0]
+            metavar = f" {info.metavar}" if info.metavar else ""
+            name = (info.default if isinstance(info.default, str) else "") + metavar
+            default = f"`{parameter.default}`" if isinstance(parameter.default, str | int) else ""
+            lines.append(f"| `{cell(name.strip())}` | {cell(info.help)} | {default.replace('`False`', '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def operators_page() -> str:
+    """The table of the operators that a graph may hold, and how each is bounded."""
+    lines = ["# Operators", "", "The operators that a network may hold, and the kind of rule that bounds each one.", ""]
+    lines += ["| operator | what it computes | rule | never falls |", "|---|---|---|---|"]
+    known = rules()
+    for name, op in sorted(OPS.items()):
+        rule = type(known[name]).__name__ if name in known else "none"
+        what = prose(op.run)[0] or "as in torch"
+        lines.append(f"| `{name}` | {cell(what)} | {rule} | {'yes' if op.monotone else ''} |")
+    lines += [
+        "",
+        "A network with another operator is refused or attacked only; see [how to write a rule](../howto/rule.md).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def pages() -> dict[str, str]:
-    """Every page's path below docs/methods and its text."""
-    made: dict[str, str] = {}
+    """Every generated page's path below docs and its text."""
+    made = {"commands.md": commands_page(), "methods/operators.md": operators_page()}
     tables: dict[str, dict[str, str]] = {}
     for kind, folder in KINDS.items():
         rows = tables.setdefault(folder.capitalize(), {})
         for name, cls in own(kind).items():
-            made[f"{folder}/{name}.md"] = method_page(kind, name, cls)
+            made[f"methods/{folder}/{name}.md"] = method_page(kind, name, cls)
             rows[f"{folder}/{name}.md"] = prose(cls)[0]
-    made["index.md"] = index_page(tables)
+    tables["Bound rules"] = {"operators.md": "The operators of a graph, and how each is bounded."}
+    made["methods/index.md"] = index_page(tables)
     return made
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file is there and holds just this text."""
+    return path.is_file() and path.read_text("utf-8") == text
 
 
 def main() -> int:
     """Write the pages, or compare them with those on disk."""
     wanted = pages()
-    there = {str(path.relative_to(FOLDER)): path for path in FOLDER.rglob("*.md")}
-    stale = [name for name, text in wanted.items() if name not in there or there[name].read_text("utf-8") != text]
+    there = {
+        str(path.relative_to(FOLDER)): path for path in [FOLDER / "commands.md", *(FOLDER / "methods").rglob("*.md")]
+    }
+    stale = [name for name, text in wanted.items() if not there.get(name, FOLDER / name).is_file()]
+    stale += [name for name, text in wanted.items() if name not in stale and there[name].read_text("utf-8") != text]
     extra = [name for name in there if name not in wanted]
     if "--check" in sys.argv[1:]:
         for name in stale + extra:
-            print(f"docs/methods/{name} is out of date; run: python scripts/make_docs.py")
+            print(f"docs/{name} is out of date; run: python scripts/make_docs.py")
         return int(bool(stale or extra))
     for name in stale:
         (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,9 @@ def test_imports_go_one_way(path: Path) -> None:
     for name in imported(tree_of(path), into_functions=True):
         if name.split(".")[0] != "withstand" or name == "withstand.__version__":
             continue
+        if name == "withstand":  # the verbs themselves, which load lazily
+            assert room_of(path) in ("auditing", "cli"), f"{name_of(path)} imports the whole package"
+            continue
         inner = name.removeprefix("withstand.")
         assert any(inner == room or inner.startswith(room + ".") for room in allowed), f"{name_of(path)} imports {name}"
 
@@ -107,8 +110,9 @@ def test_public_things_are_explained(path: Path) -> None:
     tree = tree_of(path)
     assert ast.get_docstring(tree), f"{name_of(path)} does not say what it is for"
     for node in tree.body:
-        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-        if public:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            continue  # an entry of a table, which the table explains
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{name_of(path)}: {node.name} has no docstring"
 
 

@@ -16,20 +16,20 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except InputError as error:
-        return _end(str(error), 2)
+        return _end(" ".join(str(error).split()), 2)
     except ToolFault as fault:
         return _end(str(fault), 3)
     except BrokenPipeError:
         sys.stdout = None  # type: ignore[assignment]  # nobody reads: say nothing at exit either
         return 1
     except OSError as error:
-        where = f" {error.filename!r}" if error.filename else ""
-        return _end(f"The system refused{where}: {error.strerror or error}; choose a path that you may use.", 2)
+        what = repr(error.filename) if error.filename else "A file or folder"
+        return _end(f"{what} cannot be used: {error.strerror or error}; correct the path or choose another.", 2)
     except KeyboardInterrupt:
         return _end("Interrupted.", 130)
     return 0
 
 
 def _end(sentence: str, code: int) -> int:
-    print("withstand: " + " ".join(sentence.split()), file=sys.stderr)
+    print(f"withstand: {sentence}", file=sys.stderr)
     return code

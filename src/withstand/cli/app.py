@@ -32,8 +32,8 @@ def _print_version(asked: bool) -> None:
 def describe(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """What a deep-learning model withstands: certified <= true robustness <= attacked."""
+    """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
 for verb in (audit, attack, verify, doctor, replay, check, report, ls):
-    app.command()(verb)
+    app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

@@ -12,12 +12,12 @@ from withstand.cli.output import print_json, print_table
 def ls(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="The folder that holds run folders; ./runs unless given.", show_default=False),
+        typer.Argument(metavar="[DIR]", help="Where the run folders lie; ./runs unless given.", show_default=False),
     ] = None,
     methods: Annotated[bool, typer.Option("--methods", help="List attacks and verifiers instead of runs.")] = False,
     json: Json = False,
 ) -> None:
-    """List the runs in a folder with their numbers, or the installed methods."""
+    """List runs with their numbers, or the installed methods."""
     if methods:
         _list_methods(json)
         return

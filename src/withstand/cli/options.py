@@ -5,32 +5,29 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A built-in name, net.onnx, net.pt2, pkg.mod:factory?arg=1, timm:NAME or hf:NAME.",
-        show_default=False,
-    ),
-]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="DATA",
-        help="A built-in name, file.npz, file.npz[x,y], table.csv, or an image folder with one sub-folder a class.",
-        show_default=False,
-    ),
-]
-Threat = Annotated[
-    str,
-    typer.Option(
-        "--threat",
-        metavar="THREAT",
-        help="NORM:RADIUS, as linf:8/255 or l2:0.5; [low,high] adds a domain, @u8 says that inputs are 8-bit.",
-        show_default=False,
-    ),
-]
+_MODEL = typer.Argument(
+    metavar="MODEL",
+    help="A built-in name, net.onnx, net.pt2, pkg.mod:factory?arg=1, timm:NAME or hf:NAME.",
+    show_default=False,
+)
+_DATA = typer.Option(
+    "--data",
+    metavar="DATA",
+    help="A built-in name, file.npz, file.npz[x,y], table.csv, or an image folder with one sub-folder a class.",
+    show_default=False,
+)
+_THREAT = typer.Option(
+    "--threat",
+    metavar="THREAT",
+    help="NORM:RADIUS, as linf:8/255 or l2:0.5; [low,high] adds a domain, @u8 says that inputs are 8-bit.",
+    show_default=False,
+)
+Model = Annotated[str, _MODEL]
+Data = Annotated[str, _DATA]
+Threat = Annotated[str, _THREAT]
+ModelOrNone = Annotated[str | None, _MODEL]
+DataOrNone = Annotated[str | None, _DATA]
+ThreatOrNone = Annotated[str | None, _THREAT]
 Property = Annotated[
     str, typer.Option("--property", metavar="P", help="What must hold: argmax, not-class:CLASS or band:WIDTH.")
 ]

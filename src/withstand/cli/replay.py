@@ -19,9 +19,9 @@ def replay(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a witness through a model in onnxruntime and say whether it still violates its property.
+    """Run a stored witness through a model in onnxruntime, without torch.
 
-    Exit code 0 when it does, 1 when it does not.
+    Exit code 0 when it still violates its property, 1 when it does not.
     """
     import withstand
 

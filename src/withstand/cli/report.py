@@ -1,4 +1,4 @@
-"""`withstand report`: write the page of a run folder anew."""
+"""`withstand report`: write the page of a run folder anew, or one page over several."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,16 @@ import typer
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.", show_default=False)],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="A run folder, or several to lay side by side.", show_default=False),
+    ],
 ) -> None:
-    """Write report.html, one page that opens offline, from the records of a run folder."""
+    """Write the page of a run folder anew.
+
+    report.html is one file, made from the records alone, that opens offline.
+    For several folders one index.html is written beside them.
+    """
     import withstand
 
-    typer.echo(withstand.report(folder))
+    typer.echo(withstand.report(folders[0] if len(folders) == 1 else folders))

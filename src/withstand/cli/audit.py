@@ -1,0 +1,90 @@
+"""`withstand audit`: doctor, attacks and proofs in one run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from withstand.cli import options
+from withstand.cli.output import only_results_on_stdout, print_json
+from withstand.cli.progress import progress
+from withstand.cli.results import print_run
+from withstand.core.errors import InputError
+
+if TYPE_CHECKING:
+    from withstand.core.records import Plan
+
+
+def audit(
+    model: options.ModelOrNone = None,
+    data: options.DataOrNone = None,
+    threat: options.ThreatOrNone = None,
+    limit: options.Limit = None,
+    budget: options.BudgetText = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes to share the samples.")] = 1,
+    property: options.Property = "argmax",
+    save_plan: Annotated[
+        Path | None, typer.Option("--save-plan", metavar="FILE", help="Write the plan of this run to FILE as well.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Take what is not given here from a saved plan.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Find out what a model withstands, from both sides.
+
+    The doctor comes first, then attacks and proofs from cheap to dear on the samples still open.
+    The same command again resumes the run. Ctrl-C leaves a valid partial run.
+    """
+    import withstand
+
+    with only_results_on_stdout():
+        agreed = _agree(model, data, threat, property, limit, seed, budget, plan)
+        if save_plan is not None:
+            from withstand.auditing.plan import save_plan as save
+
+            save(agreed, save_plan)
+        with progress() as tell:
+            result = withstand.audit(
+                agreed.model,
+                agreed.data,
+                threat=agreed.threat,
+                out=out,
+                device=device,
+                workers=workers,
+                plan=agreed,
+                progress=tell,
+            )
+        withstand.report(result.run_dir)
+    if json:
+        print_json(result.to_json())
+    else:
+        print_run(result.run_dir)
+    if result.state == "partial":
+        raise typer.Exit(130)
+
+
+def _agree(
+    model: str | None,
+    data: str | None,
+    threat: str | None,
+    property: str,
+    limit: int | None,
+    seed: int,
+    budget: str | None,
+    plan: Path | None,
+) -> "Plan":
+    """The plan that the command line asks for, on top of a saved one where there is one."""
+    from withstand.auditing.plan import load_plan, make_plan
+
+    base = None if plan is None else load_plan(plan)
+    if base is not None:
+        model, data, threat = model or base.model, data or base.data, threat or base.threat
+    if not (model and data and threat):
+        raise InputError("Name MODEL, --data and --threat, or a saved plan with --plan that holds them.")
+    return make_plan(model, data, threat, property, limit=limit, seed=seed, budget=budget, base=base)

@@ -1,0 +1,54 @@
+"""Results as a person reads them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from withstand.cli.output import print_table
+
+if TYPE_CHECKING:
+    from withstand.core.records import Alarm, Check, Counts
+
+COLOURS = {"pass": "green", "note": "blue", "warn": "yellow", "fail": "red"}
+"""Outcome of a check to the colour of its word, on terminals that have colours."""
+
+
+def print_checks(checks: "list[Check]") -> None:
+    """One line a check: outcome, name, sentence."""
+    for check in checks:
+        word = typer.style(f"{check.outcome:4}", fg=COLOURS[check.outcome])
+        typer.echo(f"{word}  {check.name}: {check.sentence}")
+
+
+def print_counts(counts: "Counts", n: int) -> None:
+    """The four verdicts with their numbers and shares."""
+    names = {"proved": "proved", "refuted": "refuted", "unknown": "unknown", "invalid": "wrong when clean"}
+    rows = [(names[k], v, f"{v / n:.1%}" if n else "-") for k, v in counts.model_dump().items()]
+    print_table(("verdict", "samples", "share"), rows)
+
+
+def print_alarms(alarms: "list[Alarm]") -> None:
+    """One line an alarm, or nothing."""
+    for alarm in alarms:
+        typer.echo(typer.style("alarm", fg="red", bold=True) + f"  {alarm.name}: {alarm.sentence}")
+
+
+def print_run(folder: Path) -> None:
+    """The result of a run folder: the sentence, the counts, the population's interval, alarms and paths."""
+    from withstand.reporting.run import read_run
+    from withstand.reporting.words import headline, population
+
+    run = read_run(folder)
+    typer.echo("")
+    typer.echo(typer.style(headline(run), bold=True))
+    if run.summary is not None:
+        typer.echo("")
+        print_counts(run.summary.counts, run.summary.n)
+        typer.echo("")
+        typer.echo(population(run))
+        print_alarms(run.summary.alarms)
+    typer.echo(f"run folder: {folder}")
+    page = folder / "report.html"
+    if page.is_file():
+        typer.echo(f"report:     {page}")
