@@ -48,7 +48,7 @@ class Found:
     x: the best point (x0 itself where nothing was better). margin, clean_margin: at x and at x0. queries: forward
     passes, the clean one included; gradients: backward passes. zero_gradients: answers whose gradient was exactly zero.
     nonfinite: answers that held a NaN or an infinity. late: share of the whole fall of the margin that came in the last
-    tenth of the asks. stopped: why the search ended before its own end ("time", "queries"), or None.
+    tenth of the asks (0 for rows refuted). stopped: why the search ended before its own end ("time", "queries"), or None.
     """
 
     x: Tensor
@@ -94,7 +94,8 @@ def run(
     arXiv:1703.03864; 20 pairs as Ilyas et al. 2018), probing only inside the domain. batch: rows evaluated together;
     it does not change results.
 
-    Rows wrong at x0 are not attacked. Raises InputError when the attack does not work in the threat's norm.
+    Rows wrong at x0 are not attacked. In a box, x0 is but a point to start from: it is moved into the box, and a row
+    violated there is refuted. Raises InputError when the attack does not work in the threat's norm.
     """
     if threat.norm not in attack.norms:
         able = ", ".join(attack.norms)
@@ -176,13 +177,16 @@ class _Chunk:
     """The state of one batch of rows under attack. `index` holds the live rows, None while that is all of them."""
 
     def __init__(self, oracle: _Oracle, x0: Tensor, y: Tensor, seeds: Tensor, budget: Budget) -> None:
+        anchored = oracle.threat.anchored
+        x0 = x0 if anchored else oracle.threat.project(x0, x0)
         self.oracle, self.x0, self.y, self.seeds, self.budget = oracle, x0, y, seeds, budget
         self.clean = oracle.score(x0, y)[0] if len(x0) else x0.new_zeros(0)
-        self.best, self.margin = x0.clone(), self.clean.clone()
+        self.best = x0.clone()
+        self.margin = self.clean.clone() if anchored else self.clean.masked_fill(self.clean.isnan(), torch.inf)
         self.last_margin = self.last_loss = self.clean
-        self.live = self.clean > 0
+        self.refuted = torch.zeros_like(self.clean, dtype=torch.bool) if anchored else self.clean <= 0
+        self.live = self.clean > 0 if anchored else ~self.refuted
         self.index: Tensor | None = None if bool(self.live.all()) else self.live.nonzero().squeeze(1)
-        self.refuted = torch.zeros_like(self.live)
         self.queries = torch.ones_like(self.live, dtype=torch.long)
         self.gradients, self.zeros, self.nonfinite = (torch.zeros_like(self.queries) for _ in range(3))
         self.spent = 1
@@ -256,13 +260,14 @@ class _Chunk:
             self.index = self.live.nonzero().squeeze(1)
 
     def _found(self, stopped: str | None) -> Found:
-        strayed = ~self.oracle.threat.contains(self.x0, self.best) & ~self.refuted & (self.clean > 0)
+        strayed = ~self.oracle.threat.contains(self.x0, self.best) & ~self.refuted
         if bool(strayed.any()):  # a best point outside the threat is no evidence: fall back to the clean input
             self.best[strayed], self.margin[strayed] = self.x0[strayed], self.clean[strayed]
         late = torch.zeros_like(self.margin)
         if len(self.history) >= 10:
             earlier = self.history[int(len(self.history) * 0.9)]
             late = (earlier - self.margin) / (self.clean - self.margin).clamp(min=1e-12)
+            late = late.masked_fill(self.refuted, 0.0)
         return Found(
             x=self.best,
             margin=self.margin,

@@ -1,0 +1,258 @@
+"""What holds of every registered attack in every norm it declares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from withstand.core.budget import Budget
+from withstand.core.errors import InputError
+from withstand.core.property import Argmax
+from withstand.core.registry import build, components
+from withstand.core.rng import RowRandom
+from withstand.core.runner import TILE, Access, Found, Search, run
+from withstand.core.threat import L1, L2, Box, Linf, Threat
+
+SHAPE = (2, 5, 6)
+QUICK = {
+    "noise": "noise:draws=8",
+    "pgd": "pgd:steps=6,restarts=2",
+    "apgd": "apgd:steps=14,restarts=2",
+    "square": "square:queries=30",
+}
+CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
+pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
+
+
+def quick(name: str) -> Any:
+    return build("attack", QUICK.get(name, name))
+
+
+def threat_of(norm: str, levels: int | None = None) -> Threat:
+    """A threat of a size that refutes some of the rows of `problem` and not others."""
+    if norm == "box":
+        edge = torch.linspace(0, 0.3, 60).reshape(SHAPE)
+        return Box(lower=0.35 - edge, upper=0.4 + edge)
+    return {"linf": Linf(0.12, levels=levels), "l2": L2(0.7, levels=levels), "l1": L1(3.0, levels=levels)}[norm]
+
+
+def problem(rows: int = 20) -> tuple[nn.Module, Tensor, Tensor]:
+    """A small network, inputs and the labels it gives them, a few at the domain's edges."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(60, 24), nn.ReLU(), nn.Linear(24, 4)).requires_grad_(False)
+        x0 = torch.rand(rows, *SHAPE)
+        x0 = torch.where(torch.rand_like(x0) < 0.1, x0.round(), x0)
+    return model, x0, model(x0).argmax(1)
+
+
+@dataclass
+class Spy:
+    """An attack that keeps what it asked, and which rows were live then."""
+
+    attack: Any
+    asked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        return self.attack.norms
+
+    @property
+    def access(self) -> Access:
+        return self.attack.access
+
+    def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+        inner = self.attack.search(x0, threat, rng)
+        live = torch.ones(len(x0), dtype=torch.bool)
+        ask = next(inner)
+        while True:
+            self.asked.append((ask.x.clone(), live))
+            told = yield ask
+            live = told.live
+            try:
+                ask = inner.send(told)
+            except StopIteration:
+                return
+
+
+class Counter(nn.Module):
+    """A model that keeps every batch it was given."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.batches: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.batches.append(x.detach().clone())
+        return self.model(x)
+
+    def saw(self, queries: Tensor, norm: str) -> bool:
+        """Whether it was given as many rows as `queries` says, beside the repeats of a row that fill the last tile."""
+        if norm == "box":  # different samples share their points, so repeats cannot be told
+            return 0 <= sum(map(len, self.batches)) - int(queries.sum()) < TILE * len(self.batches)
+        return sum(len(torch.unique(batch, dim=0)) for batch in self.batches) == int(queries.sum())
+
+
+def same(a: Found, b: Found, order: Tensor | None = None) -> None:
+    order = torch.arange(len(a.x)) if order is None else order
+    for name in ("x", "margin", "clean_margin", "refuted", "queries", "gradients", "late"):
+        assert torch.equal(getattr(a, name)[order], getattr(b, name)), name
+
+
+def test_every_point_asked_lies_in_the_threat(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    threat, spy = threat_of(norm), Spy(quick(name))
+    run(spy, model, x0, y, threat)
+    assert spy.asked
+    for x, live in spy.asked:
+        assert threat.contains(x0, x)[live].all()
+
+
+def test_points_reach_the_model_on_the_grid_of_a_quantised_input(name: str, norm: str) -> None:
+    if norm == "box":
+        pytest.skip("a box has no quantised form")
+    model, x0, y = problem()
+    x0 = (x0 * 255).round() / 255
+    counter, threat = Counter(model), threat_of(norm, levels=255)
+    found = run(quick(name), counter, x0, model(x0).argmax(1), threat)
+    for batch in counter.batches:
+        assert (batch * 255 - (batch * 255).round()).abs().max() < 1e-3
+    assert threat.contains(x0, found.x).all()
+
+
+def test_the_result_is_evaluated_inside_and_no_worse_than_the_start(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    threat = threat_of(norm)
+    found = run(quick(name), model, x0, y, threat)
+    assert (found.margin <= found.clean_margin).all()
+    assert torch.equal(found.refuted, found.margin <= 0)
+    torch.testing.assert_close(Argmax().margin(model(found.x), y), found.margin)
+    assert threat.contains(x0, found.x).all()
+    assert (found.x != x0).any()
+
+
+def test_equal_seeds_give_equal_bits(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    same(*(run(quick(name), model, x0, y, threat_of(norm), seed=5) for _ in range(2)))
+
+
+def test_batch_and_order_change_nothing(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    whole = run(quick(name), model, x0, y, threat_of(norm))
+    for batch in (1, 7):
+        same(whole, run(quick(name), model, x0, y, threat_of(norm), batch=batch))
+    order = torch.randperm(len(x0), generator=torch.Generator().manual_seed(0))
+    same(whole, run(quick(name), model, x0[order], y[order], threat_of(norm), ids=order.tolist()), order)
+
+
+@pytest.mark.parametrize("access", list(Access))
+@pytest.mark.parametrize("queries", [1, 2, 20])
+def test_the_query_budget_holds_to_the_row(name: str, norm: str, access: Access, queries: int) -> None:
+    model, x0, y = problem(rows=5)
+    counter = Counter(model)
+    budget = Budget(queries=queries)
+    found = run(quick(name), counter, x0, y, threat_of(norm), budget=budget, access=access, probes=3)
+    assert found.queries.max() <= queries
+    assert len(counter.batches) <= queries
+    assert counter.saw(found.queries, norm)
+
+
+def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
+    model, x0, y = problem(rows=40)
+    counter, spy = Counter(model), Spy(quick(name))
+    found = run(spy, counter, x0, y, threat_of(norm))
+    assert counter.saw(found.queries, norm)
+    live = [int((found.clean_margin > 0).sum()), *(int(live.sum()) for _, live in spy.asked[1:])]
+    assert [len(batch) for batch in counter.batches[1:]] == [n + -n % TILE for n in live]
+    if norm != "box" and name != "noise":
+        assert found.refuted.any()
+
+
+def test_scores_are_enough_where_only_scores_are_shown(name: str, norm: str) -> None:
+    model, x0, y = problem()
+
+    def scores(x: Tensor) -> Tensor:
+        assert not x.requires_grad
+        low, high = threat_of(norm).domain
+        assert ((x >= low) & (x <= high)).all()
+        return model(x)
+
+    found = run(quick(name), scores, x0, y, threat_of(norm), access=Access.SCORES, probes=3)
+    assert (found.gradients == 0).all() or components("attack")[name].access is Access.GRADIENT  # type: ignore[attr-defined]
+    if components("attack")[name].access is Access.SCORES:  # type: ignore[attr-defined]
+        same(found, run(quick(name), scores, x0, y, threat_of(norm)))
+
+
+def test_a_constant_model_is_never_refuted(name: str, norm: str) -> None:
+    _, x0, _ = problem()
+    outputs = torch.tensor([3.0, 1.0, 2.0])
+    y = torch.zeros(len(x0), dtype=torch.long)
+    found = run(quick(name), lambda x: outputs.expand(len(x), -1), x0, y, threat_of(norm))
+    assert not found.refuted.any()
+    assert torch.equal(found.x, threat_of(norm).project(x0, x0))
+    assert torch.equal(found.zero_gradients, found.gradients)
+
+
+def test_rows_wrong_when_clean_are_left_alone(name: str, norm: str) -> None:
+    model, x0, _ = problem()
+    x0 = threat_of(norm).project(x0, x0)
+    y = model(x0).argmax(1)
+    wrong = torch.arange(len(x0)) % 3 == 0
+    y = torch.where(wrong, (y + 1) % 4, y)
+    found = run(quick(name), model, x0, y, threat_of(norm))
+    assert (found.queries[wrong] == 1).all()
+    assert torch.equal(found.x[wrong], x0[wrong])
+    assert (found.refuted[wrong] == (norm == "box")).all()
+    right = run(quick(name), model, x0[~wrong], y[~wrong], threat_of(norm), ids=(~wrong).nonzero()[:, 0].tolist())
+    assert torch.equal(right.x, found.x[~wrong])
+
+
+def test_nan_outputs_refute_nothing(name: str, norm: str) -> None:
+    model, x0, _ = problem(rows=1)
+    x0 = threat_of(norm).project(x0, x0)
+    start, y = x0.clone(), model(x0).argmax(1)
+
+    def broken(x: Tensor) -> Tensor:
+        moved = (x != start).flatten(1).any(1)
+        return model(x) + torch.where(moved, torch.nan, 0.0)[:, None]
+
+    found = run(quick(name), broken, x0, y, threat_of(norm))
+    assert not found.refuted.any()
+    assert torch.equal(found.x, x0)
+    assert (found.nonfinite > 0).all()
+    nowhere = run(quick(name), lambda x: model(x) * torch.nan, x0, y, threat_of(norm))
+    assert norm == "box" or (nowhere.queries == 1).all()
+    assert not nowhere.refuted.any()
+
+
+def test_vectors_are_attacked_too(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    threat = threat_of(norm)
+    if isinstance(threat, Box):
+        assert threat.lower is not None
+        assert threat.upper is not None
+        threat = Box(lower=threat.lower.flatten(), upper=threat.upper.flatten())
+    found = run(quick(name), model, x0.flatten(1), y, threat)
+    assert (found.margin < found.clean_margin).any()
+    assert threat.contains(x0.flatten(1), found.x)[found.refuted].all()
+
+
+def test_a_radius_of_zero_refutes_nothing(name: str, norm: str) -> None:
+    if norm == "box":
+        pytest.skip("a box has no radius")
+    model, x0, y = problem()
+    found = run(quick(name), model, x0, y, threat_of(norm).at(0.0))
+    assert not found.refuted.any()
+
+
+def test_a_norm_it_does_not_declare_is_refused(name: str, norm: str) -> None:
+    class Strange(Linf):
+        norm = "strange"
+
+    model, x0, y = problem()
+    with pytest.raises(InputError, match=f"attack '{name}' works for .*, not for strange"):
+        run(quick(name), model, x0, y, Strange(0.1))
