@@ -10,9 +10,9 @@ from withstand.core.records import CurvePoint
 from withstand.reporting.run import Run
 from withstand.reporting.words import percent
 
-CERTIFIED, ATTACKED, GAP = "#0072B2", "#D55E00", "#56B4E9"
-INK = "#010203"
-"""Stands for the colour of the page's text while matplotlib draws."""
+CERTIFIED, ATTACKED, GAP, INK = "#0072b2", "#d55e00", "#56b4e9", "#010203"
+_OF_PAGE = {CERTIFIED: "var(--blue)", ATTACKED: "var(--vermillion)", GAP: "var(--sky)", INK: "currentColor"}
+"""What stands in the page for the colours matplotlib draws with, so that light and dark pages set their own."""
 
 
 @dataclass(frozen=True)
@@ -150,4 +150,6 @@ def _svg(drawing) -> str:
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
     svg = re.sub(r"font: ([\d.]+px|\w+ [\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
-    return svg.replace(INK, "currentColor")
+    for drawn, shown in _OF_PAGE.items():
+        svg = svg.replace(drawn, shown)
+    return svg

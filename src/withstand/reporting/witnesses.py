@@ -77,7 +77,7 @@ def _arrays(file: Path) -> tuple[NDArray, NDArray] | None:
 def _show(run: Run, sample: SampleRecord, file: Path, clean: NDArray, adversarial: NDArray) -> Shown:
     was, became = run.label(sample.label), run.label(sample.adversarial) or "another answer"
     shape = tuple(run.record.input_shape)
-    if clean.size == int(np.prod(shape)):
+    if clean.size == np.prod(shape):
         clean, adversarial = clean.reshape(shape), adversarial.reshape(shape)
     replay = _replay(run, file)
     if not is_picture(clean.shape):
@@ -90,7 +90,8 @@ def _show(run: Run, sample: SampleRecord, file: Path, clean: NDArray, adversaria
         ("difference", change),
     ]
     gain = (domain[1] - domain[0]) / (2 * full)
-    amplified = f"{TIMES} {number(gain, 3)}, full colour is ±{number(full, 3)}"
+    key = "mid grey: unchanged" if clean.shape[0] == 3 else "orange: brighter, blue: darker"
+    amplified = f"{TIMES} {number(gain, 3)}, full colour is ±{number(full, 3)} ({key})"
     return Shown(sample, was, became, replay, pictures, [], amplified)
 
 
