@@ -1,8 +1,10 @@
 """What a verifier is asked: a batch of questions about one network."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from withstand.core.evidence import Grade
@@ -13,7 +15,10 @@ from withstand.graph.ir import Graph
 
 @dataclass(frozen=True)
 class Problem:
-    """Does the property hold for every x in the threat around each x0 [B, *shape], with targets y [B]?"""
+    """Does the property hold for every x in the threat around each x0 [B, *shape], with targets y [B]?
+
+    Computed in the type of x0, which is also that of the graph's constants.
+    """
 
     graph: Graph
     x0: Tensor
@@ -24,15 +29,24 @@ class Problem:
     @cached_property
     def rows(self) -> Rows:
         """The property as linear rows over the outputs."""
-        outputs = 1
-        for size in self.graph.output_shape:
-            outputs *= size
-        return self.property.rows(self.y, outputs, self.x0.dtype)
+        return self.property.rows(self.y, math.prod(self.graph.output_shape), self.x0.dtype)
 
-    @property
+    @cached_property
+    def open(self) -> Tensor:
+        """Which questions still want an answer: bool [B], changed in place by the search as the judge decides.
+
+        A verifier looks at it between pieces of evidence and leaves closed questions alone.
+        """
+        return torch.ones(len(self.x0), dtype=torch.bool, device=self.x0.device)
+
+    @cached_property
     def grade(self) -> Grade:
         """The grade of bounds computed in the questions' own float type."""
         return Grade.FLOAT64 if self.x0.dtype.itemsize == 8 else Grade.FLOAT32
+
+    def pick(self, rows: Tensor) -> "Problem":
+        """The questions of some rows [K], all open."""
+        return Problem(self.graph, self.x0[rows], self.y[rows], self.threat.pick(rows, self.x0), self.property)
 
     def __len__(self) -> int:
         return len(self.x0)

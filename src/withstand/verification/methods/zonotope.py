@@ -1,0 +1,23 @@
+"""Zonotope bounds."""
+
+from collections.abc import Iterator
+
+from withstand.core.evidence import Evidence
+from withstand.core.registry import verifier
+from withstand.verification.bounding import bound_rows
+from withstand.verification.problem import Problem
+
+
+@verifier
+class Zonotope:
+    """Carry an affine image of noise symbols forward, one fresh symbol an unstable neuron.
+
+    DeepZ; Reference: Singh et al. 2018, "Fast and effective robustness certification", NeurIPS. memory_mb: work is done
+    in chunks of about this size.
+    """
+
+    memory_mb: float = 1024
+
+    def prove(self, problem: Problem) -> Iterator[Evidence]:
+        """One bound a question."""
+        return bound_rows("zonotope", problem, self.memory_mb)
