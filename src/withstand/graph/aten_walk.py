@@ -74,7 +74,8 @@ class _Walk:
         self.values[node.name] = self.builder.input
 
     def _call(self, node: fx.Node) -> Any:
-        args, kwargs = map_arg((node.args, dict(node.kwargs)), lambda n: self.values.get(n.name))
+        mapped: Any = map_arg((node.args, dict(node.kwargs)), lambda n: self.values.get(n.name))
+        args, kwargs = mapped
         target = node.target
         if not isinstance(target, torch._ops.OpOverload):
             return self._plain(node, target, args, kwargs)

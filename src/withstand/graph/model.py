@@ -37,7 +37,7 @@ class Model:
     def onnx_bytes(self) -> bytes:
         """The network as ONNX: the file it came from, else written from the graph."""
         if self.source is not None:
-            return self.source.read_bytes()
+            return _with_weights_inside(self.source)
         if self.graph is None:
             raise InputError(f"{self.name} cannot be written as ONNX: {self.why_no_graph}")
         from withstand.graph.onnx_writer import write_onnx
@@ -61,3 +61,14 @@ class Model:
         if self.graph is not None:
             self.graph.to(device)
         return self
+
+
+def _with_weights_inside(path: Path) -> bytes:
+    """A file's bytes; weights that lie in other files are brought in."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    bare = onnx.load(str(path), load_external_data=False)
+    if not any(uses_external_data(tensor) for tensor in bare.graph.initializer):
+        return path.read_bytes()
+    return onnx.load(str(path)).SerializeToString()
