@@ -153,7 +153,7 @@ def prove(judge: Judge, model: Model, verifier: object, rows: Tensor, budget: Bu
     """Hand a verifier's evidence on some of a judge's questions to the judge, until its end or the budget's."""
     assert model.graph is not None, "models without a graph have no verifiers"
     for part in rows.split(PROOF_ROWS):
-        if budget.spent:
+        if budget.spent or len(part) == 0:
             return
         problem = Problem(model.graph, judge.x0[part], judge.y[part], judge.threat, judge.property)
         for evidence in verifier.prove(problem):  # type: ignore[attr-defined]

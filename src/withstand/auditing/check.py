@@ -43,7 +43,7 @@ class Rechecked:
         return {**asdict(self), "ok": self.ok}
 
 
-def check(run: str | PathLike[str], model: ModelLike | None = None, data: DataLike | None = None) -> Rechecked:
+def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "DataLike | None" = None) -> Rechecked:
     """Check a run folder without trusting the run: every figure, witness and proof is computed again.
 
     model, data: needed where the run was on objects in memory; otherwise those that its plan names.

@@ -25,6 +25,7 @@ class Reach:
         self.certified = torch.full((len(block.ids),), torch.nan, dtype=torch.float64)
         self.attacked = self.certified.clone()
         distance = setup.threat.distance(block.x0, judge.witness).cpu()
+        self.right = torch.tensor([status is not Status.INVALID for status in judge.status])
         for row, status in enumerate(judge.status):
             if status is Status.PROVED:
                 self.certified[row] = base
@@ -48,12 +49,12 @@ class Reach:
 
     def _judge(self, wanted: Tensor, radius: float) -> tuple[Tensor, Judge]:
         block = self.block
-        right = torch.tensor([status is not Status.INVALID for status in block.judge.status])
-        rows = (wanted & right).nonzero().squeeze(1).to(block.x0.device)
+        rows = wanted.nonzero().squeeze(1).to(block.x0.device)
         threat = block.setup.threat.at(radius)
         return rows, Judge(block.setup.model, block.replay, block.x0[rows], block.y[rows], threat, block.setup.property)
 
     def _prove(self, verifier: object | None, wanted: Tensor, radius: float, budget: Budget) -> None:
+        wanted = wanted & self.right
         if verifier is None or budget.spent or not bool(wanted.any()):
             return
         rows, judge = self._judge(wanted, radius)
@@ -62,6 +63,7 @@ class Reach:
         self._keep(self.certified, rows, judge, Status.PROVED, radius)
 
     def _attack(self, attack: Attack | None, wanted: Tensor, radius: float, budget: Budget) -> None:
+        wanted = wanted & self.right
         if attack is None or budget.spent or not bool(wanted.any()):
             return
         rows, judge = self._judge(wanted, radius)
