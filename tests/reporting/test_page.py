@@ -81,7 +81,7 @@ def test_the_table_holds_every_sample(plain: Page) -> None:
 
 
 def test_the_page_refers_to_nothing_outside(plain: Page) -> None:
-    assert "//" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", plain.source)
+    assert "//" not in re.sub(r"(base64,|sha256-)[A-Za-z0-9+/=]+", "", plain.source)
     addresses = [a[key] or "" for _, a in plain.elements for key in ("src", "href", "xlink:href") if key in a]
     assert len(addresses) > 18
     assert all(address.startswith(("data:", "#")) for address in addresses)
@@ -108,6 +108,15 @@ def test_six_worst_witnesses_with_their_replay_line(plain: Page, tmp_path: Path)
     worst = sorted((s.margin, s.id) for s in read_run(folder).samples if s.status == "refuted")[:6]
     found = [int(id) for id in re.findall(r"Sample (\d+) ", plain.text)]
     assert found == [id for _, id in worst]
+
+
+def test_the_replay_line_names_the_model_as_seen_from_the_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.onnx").write_bytes(b"")
+    folder = make_run(Path("runs") / "run", Counts(refuted=1), model="net.onnx")
+    assert "withstand replay witnesses/000000.npz --model ../../net.onnx" in Page(report(folder)).text
     (folder / "model.onnx").write_bytes(b"")
     assert "--model model.onnx" in Page(report(folder)).text
 

@@ -35,11 +35,10 @@ def methods(run: Run) -> list[str]:
 
 
 def _row(run: Run, s: SampleRecord) -> list[Any]:
-    grade = f"{s.method} ({s.grade})" if s.method and s.grade else s.method or ""
-    note = " · ".join(part for part in (s.reason, s.witness or "") if part)
+    note = " · ".join(part for part in (s.reason, s.grade, s.witness) if part)
     labels = [run.label(s.label), run.label(s.predicted), run.label(s.adversarial)]
     margins = [_short(value) for value in (s.clean_margin, s.margin, s.bound, s.distance)]
-    return [s.id, s.status, grade, *labels, *margins, s.queries, _short(s.seconds), note]
+    return [s.id, s.status, s.method or "", *labels, *margins, s.queries, _short(s.seconds), note]
 
 
 def _short(value: float | None) -> float | None:

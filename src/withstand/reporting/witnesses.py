@@ -4,6 +4,7 @@ import shlex
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import path
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,9 @@ def _readable(run: Run, samples: list[SampleRecord]) -> Iterator[Shown]:
 def _file(folder: Path, name: str) -> Path | None:
     """The witness file inside the run folder, wherever the record names it from; never one outside."""
     inside = folder.resolve()
-    for path in (folder / name, folder / "witnesses" / Path(name).name):
-        if path.is_file() and path.resolve().is_relative_to(inside):
-            return path
+    for file in (folder / name, folder / "witnesses" / Path(name).name):
+        if file.is_file() and file.resolve().is_relative_to(inside):
+            return file
     return None
 
 
@@ -96,6 +97,11 @@ def _show(run: Run, sample: SampleRecord, file: Path, clean: NDArray, adversaria
 
 
 def _replay(run: Run, file: Path) -> str:
-    model = "model.onnx" if (run.folder / "model.onnx").is_file() else run.record.plan.model
-    path = file.resolve().relative_to(run.folder.resolve()).as_posix()
-    return shlex.join(["withstand", "replay", path, "--model", model])
+    """The line that replays a witness from inside the run folder: a model file is named as seen from there."""
+    model = run.record.plan.model
+    if (run.folder / "model.onnx").is_file():
+        model = "model.onnx"
+    elif Path(model).is_file() and not Path(model).is_absolute():
+        model = Path(path.relpath(model, run.folder)).as_posix()
+    witness = file.resolve().relative_to(run.folder.resolve()).as_posix()
+    return shlex.join(["withstand", "replay", witness, "--model", model])

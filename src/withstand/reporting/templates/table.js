@@ -26,13 +26,11 @@
     return (state.up ? sign : -sign) || a - b;
   };
 
-  const settledBy = (row) => row[METHOD] === state.method || row[METHOD].startsWith(state.method + " (");
-
   const select = () => {
     const wanted = state.search.toLowerCase().split(/\s+/).filter(Boolean);
     view = [];
     rows.forEach((row, i) => {
-      const kept = state.verdicts.has(row[VERDICT]) && (!state.method || settledBy(row));
+      const kept = state.verdicts.has(row[VERDICT]) && (!state.method || row[METHOD] === state.method);
       if (kept && wanted.every((word) => texts[i].includes(word))) view.push(i);
     });
     view.sort(compare);
