@@ -20,7 +20,7 @@ from withstand.core.threat import Threat
 from withstand.graph.model import Model
 from withstand.verification.problem import Problem
 
-FLAT = 0.1
+FLAT = 0.05
 """A search is still falling if more than this share of its whole fall came in its last tenth."""
 
 DEAD = 0.5

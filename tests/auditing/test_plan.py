@@ -1,0 +1,118 @@
+"""Plans: defaults, files, near misses, and the match with a run folder."""
+
+import json
+
+import pytest
+from lab import PLAN, THREAT, Lab
+
+import withstand
+from withstand.auditing.plan import load_plan, make_plan, save_plan, threat_text
+from withstand.auditing.runfolder import default_folder
+from withstand.core.errors import InputError
+from withstand.core.threat import Linf
+from withstand.core.threat_text import parse_threat
+
+
+def test_a_saved_plan_reads_back(tmp_path) -> None:
+    plan = make_plan("m.onnx", "d.npz", "linf:8/255", limit=5, seed=3, budget="10m")
+    save_plan(plan, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json") == plan
+    assert (plan.threat, plan.budget_seconds, plan.limit, plan.seed) == ("linf:8/255", 600.0, 5, 3)
+
+
+def test_a_base_fills_what_is_left_at_its_default() -> None:
+    base = make_plan("a", "b", "linf:0.1", limit=5, seed=3, budget=60)
+    plan = make_plan("m", "d", "l2:1", base=base, limit=7)
+    assert (plan.model, plan.threat, plan.limit, plan.seed, plan.budget_seconds) == ("m", "l2:1", 7, 3, 60.0)
+
+
+def test_threats_in_memory_keep_their_exact_numbers() -> None:
+    threat = Linf(8 / 255, (-1.0, 1.0), 255)
+    assert parse_threat(threat_text(threat)) == threat
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"attacks": ["pdg"]}, "did you mean 'pgd'"),
+        ({"attacks": ["pgd:stps=3"]}, "did you mean 'steps'"),
+        ({"verifiers": ["crwn"]}, "did you mean 'crown'"),
+        ({"curve": [1.0, 0.0]}, "not positive"),
+        ({"sample_queries": 3}, "sample_queries 3 is too few"),
+    ],
+)
+def test_bad_plans_are_told(tmp_path, change: dict, match: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(PLAN.model_dump() | change))
+    with pytest.raises(InputError, match=match):
+        make_plan("m", "d", THREAT, base=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "not JSON"),
+        ('{"model": "m", "data": "d", "threat": "linf:1", "atacks": []}', "did you mean 'attacks'"),
+        ('{"model": "m", "data": "d"}', "threat: Field required"),
+        ('{"model": "m", "data": "d", "threat": "t", "limit": "few"}', "limit: "),
+    ],
+)
+def test_files_that_are_no_plan(tmp_path, text: str, match: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError, match=match):
+        load_plan(tmp_path / "plan.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_plan(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("budget", ["0s", "soon", -1])
+def test_budgets_that_are_none(budget) -> None:
+    with pytest.raises(InputError):
+        make_plan("m", "d", THREAT, budget=budget)
+
+
+QUICK = PLAN.model_copy(update={"attacks": ["noise:draws=2"], "verifiers": ["ibp"], "curve": []})
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"threat": "linf:0.05"}, "holds a run with threat 'linf:0.06', not 'linf:0.05'"),
+        ({"seed": 1}, "with seed 0, not 1"),
+        ({"limit": 3}, "with limit 4, not 3"),
+        ({"plan": PLAN}, "with attacks"),
+    ],
+)
+def test_another_plan_does_not_continue_a_run(lab: Lab, tmp_path, asked: dict, match: str) -> None:
+    given = {"threat": THREAT, "limit": 4, "plan": QUICK, "out": tmp_path / "run"}
+    withstand.audit(lab.onnx, lab.npz, **given)
+    with pytest.raises(InputError, match=match) as told:
+        withstand.audit(lab.onnx, lab.npz, **(given | asked))
+    assert "--out" in str(told.value)
+
+
+def test_other_weights_or_data_do_not_continue_a_run(lab: Lab, tmp_path) -> None:
+    given = {"threat": THREAT, "limit": 4, "plan": QUICK, "out": tmp_path / "run"}
+    withstand.audit(lab.module, (lab.x, lab.y), **given)
+    with pytest.raises(InputError, match="other data"):
+        withstand.audit(lab.module, (lab.x.flip(0), lab.y.flip(0)), **given)
+    other = type(lab.module)(*list(lab.module), *list(lab.module)[1:2])
+    with pytest.raises(InputError, match="other weights"):
+        withstand.audit(other, (lab.x, lab.y), **given)
+
+
+def test_a_longer_budget_continues_a_run(lab: Lab, tmp_path) -> None:
+    given = {"threat": THREAT, "limit": 4, "plan": QUICK, "out": tmp_path / "run"}
+    withstand.audit(lab.onnx, lab.npz, budget=100, **given)
+    assert withstand.audit(lab.onnx, lab.npz, budget="1h", **given).n == 4
+
+
+def test_the_default_folder_names_the_run() -> None:
+    folder = default_folder("../models/net-1.onnx", "../data/mnist.npz[x_test,y_test]", "linf:8/255@u8", 0)
+    assert folder.as_posix() == "runs/net_1-mnist-linf_8_255_u8-0"
+
+
+def test_a_folder_that_cannot_be_written(lab: Lab, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        withstand.audit(lab.onnx, lab.npz, threat=THREAT, out=tmp_path / "file" / "run")
