@@ -10,6 +10,7 @@ from withstand.bounds.linear import Relaxation, least
 from withstand.bounds.refine import crown, ibp, row_limit
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Box
+from withstand.bounds.zonotope import Zonotopes, zonotope
 from withstand.core.errors import InputError
 from withstand.core.evidence import Grade
 from withstand.core.property import Rows
@@ -54,7 +55,7 @@ class Bounds:
 
 def prepare(
     method: Method, graph: Graph, threat: Threat, x0: Tensor, *, lower: Lower = "adaptive", memory_mb: float = 1024
-) -> Bounds:
+) -> Bounds | Zonotopes:
     """Bounds on all values of the graph over the threat around x0 [B, *input_shape].
 
     method: `ibp`, `crown` or `zonotope`. lower: slope of an unstable ReLU's lower line, for crown.
@@ -65,6 +66,8 @@ def prepare(
         return Bounds(ibp(graph, threat, x0, memory_mb), memory_mb)
     if method == "crown":
         return Bounds(crown(graph, threat, x0, lower, memory_mb), memory_mb)
+    if method == "zonotope":
+        return zonotope(graph, threat, x0, memory_mb)
     raise InputError(f"There is no bound method {method!r}; {suggest(method, list(get_args(Method)))}")
 
 

@@ -47,7 +47,7 @@ def pieces(inflections: Sequence[float], signs: Sequence[int]) -> Curvature:
     def curvature(lo: Tensor, hi: Tensor, **attrs: Any) -> Tensor:
         ends = [-torch.inf, *inflections, torch.inf]
         known = torch.zeros_like(lo)
-        for left, right, sign in zip(ends, ends[1:], signs, strict=True):
+        for left, right, sign in zip(ends[:-1], ends[1:], signs, strict=True):
             known = torch.where((lo >= left) & (hi <= right), float(sign), known)
         return known
 

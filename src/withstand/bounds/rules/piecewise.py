@@ -1,6 +1,7 @@
 """Functions made of straight pieces: their critical points are their kinks and jumps, whatever the slope."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from withstand.bounds.rule import Elementwise, Slopes, add_rule, convex
 
 
-def _zero(lo: Tensor, hi: Tensor, slope: Tensor, **attrs: float) -> list[Tensor]:
+def _zero(lo: Tensor, hi: Tensor, slope: Tensor, /, **attrs: float) -> list[Tensor]:
     return [torch.zeros_like(lo)]
 
 
@@ -51,12 +52,19 @@ def _sign_jump(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
     return _beside(torch.zeros_like(lo))
 
 
+def _staircase_jumps(lo: Tensor, hi: Tensor, first: Callable, last: Callable) -> list[Tensor]:
+    """The first and last jump of the interval, between which only the trend matters, and the one nearest to zero, where
+    neighbouring numbers are closest."""
+    least = torch.minimum(torch.maximum(torch.zeros_like(lo), lo), hi)
+    return [point for jump in (first(lo), last(hi), first(least), last(least)) for point in _beside(jump)]
+
+
 def _floor_jumps(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
-    return _beside(lo.ceil()) + _beside(hi.floor())
+    return _staircase_jumps(lo, hi, torch.ceil, torch.floor)
 
 
 def _round_jumps(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
-    return _beside((lo - 0.5).ceil() + 0.5) + _beside((hi - 0.5).floor() + 0.5)
+    return _staircase_jumps(lo, hi, lambda t: (t - 0.5).ceil() + 0.5, lambda t: (t - 0.5).floor() + 0.5)
 
 
 def _staircase(lo: Tensor, hi: Tensor) -> Slopes:

@@ -23,7 +23,9 @@ def _tanh(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
 
 
 def _softplus(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
-    return [slope.log() - torch.log1p(-slope), torch.full_like(lo, 20.0)]
+    """torch's softplus becomes x itself beyond 20, a jump of 2e-9."""
+    jump = torch.full_like(lo, 20.0)
+    return [slope.log() - torch.log1p(-slope), jump, torch.nextafter(jump, 2 * jump)]
 
 
 def _exp(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
