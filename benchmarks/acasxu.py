@@ -2,8 +2,8 @@
 
     python benchmarks/acasxu.py ../shared/vnncomp2021/acasxu --timeout 116
 
-The folder holds `instances.csv` (onnx,vnnlib,timeout_s,known_verdict) and the files it names. Start-up is paid once. Ends
-with exit code 1 if any verdict is wrong.
+The folder holds `instances.csv` (onnx,vnnlib,timeout_s,known_verdict) and the files it names. Start-up is paid once.
+Ends with exit code 1 if any verdict is wrong.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def main() -> int:
             answer = decide(given.folder / line["onnx"], given.folder / line["vnnlib"], given.timeout)
             known = line["known_verdict"]
             rows[Path(line["vnnlib"]).stem].append((known, answer.result, answer.seconds))
-            print(f"{line['onnx']:36} {line['vnnlib']:16} {known:6} {answer.result:8} {answer.seconds:7.2f}", flush=True)
+            name = f"{line['onnx']:36} {line['vnnlib']:16}"
+            print(f"{name} {known:6} {answer.result:8} {answer.seconds:7.2f}", flush=True)
     wrong = table(rows)
     print(f"CPU seconds of all instances: {time.process_time() - cpu:.1f}")
     return int(wrong > 0)
@@ -51,7 +52,8 @@ def table(rows: dict[str, list[tuple[str, str, float]]]) -> int:
         solved = [entry for entry in entries if entry[1] in ("sat", "unsat")]
         wrong = sum(known in ("sat", "unsat") and known != result for known, result, _ in solved)
         seconds = [entry[2] for entry in entries]
-        print(f"{name:10} {len(entries):6} {len(solved):7} {wrong:6} {sum(seconds):9.1f} {max(seconds, default=0):8.1f}")
+        total, longest = sum(seconds), max(seconds, default=0)
+        print(f"{name:10} {len(entries):6} {len(solved):7} {wrong:6} {total:9.1f} {longest:8.1f}")
     return wrong
 
 

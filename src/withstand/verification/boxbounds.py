@@ -18,8 +18,8 @@ class BoxBounds:
     """Bounds of R rows over K boxes of n inputs.
 
     bound [K, R]: sound lower bounds. edge [K, M], slope [K, M, n]: linear lower bounds, each given by its least value
-    on the box; line m bounds row m % R, and M is a multiple of R. effect(boxes [J], rows [J]) -> [J, n]: how much of the
-    looseness of a row's bound on a box comes from the width of each input.
+    on the box; line m bounds row m % R, and M is a multiple of R. effect(boxes [J], rows [J]) -> [J, n]: how much of
+    the looseness of a row's bound on a box comes from the width of each input.
     """
 
     bound: Tensor

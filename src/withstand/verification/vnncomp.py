@@ -1,4 +1,4 @@
-"""Answers a VNN-LIB file about an ONNX network as the competition of verifiers wants it: sat, unsat, timeout, unknown."""
+"""Answers a VNN-LIB file about an ONNX network as VNN-COMP wants it: sat, unsat, timeout or unknown."""
 
 import math
 from dataclasses import dataclass
@@ -54,8 +54,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cases(Property):
-    """Linear rows that differ by question: weight [Q, R, O], offset [Q, R], group [R]; the target y is the number of the
-    question."""
+    """Linear rows that differ by question: weight [Q, R, O], offset [Q, R], group [R]; y is the question's number."""
 
     weight: Tensor
     offset: Tensor
@@ -77,7 +76,8 @@ def decide(
     """Answer whether the network has a counterexample to the VNN-LIB file.
 
     timeout: wall time in seconds, reading included. verifiers: their texts, tried in order (unless given, `input-split`
-    up to 20 inputs, else `ibp` and `crown`). All regions are questions of one batch; one counterexample settles the file.
+    up to 20 inputs, else `ibp` and `crown`). All regions are questions of one batch; one counterexample settles the
+    file.
 
     Raises InputError when a file cannot be read or does not fit the other.
     """
