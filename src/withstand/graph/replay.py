@@ -70,14 +70,19 @@ class OnnxSession:
         return y[:, None] if y.ndim == 1 else y
 
     def _run(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self._session.run([self.output_name], {self.input_name: x})[0])
+        try:
+            return np.asarray(self._session.run([self.output_name], {self.input_name: x})[0])
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            shape = tuple(x.shape)
+            raise InputError(f"onnxruntime cannot run the network on an input of shape {shape}: {reason}") from error
 
     def _whole(self, x: np.ndarray) -> np.ndarray | None:
         """One run, unless the network only pretends to take any batch (then None, from now on)."""
         if len(x) > 1:
             try:
                 y = self._run(x)
-            except Exception:
+            except InputError:
                 y = None
             if y is not None and y.shape[:1] == (len(x),):
                 return y

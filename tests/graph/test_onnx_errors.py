@@ -1,0 +1,123 @@
+"""What the reader says about files it cannot read, and what it repairs."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from onnx_case import agrees, network, node
+
+from withstand.core.errors import InputError, ToolFault
+from withstand.graph import onnx_ops
+from withstand.graph.onnx_reader import read_onnx
+from withstand.graph.replay import OnnxSession
+
+
+def one_sentence(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_missing_file_and_file_that_is_no_onnx(tmp_path):
+    with pytest.raises(InputError, match="no file"):
+        read_onnx(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("this is not a network")
+    with pytest.raises(InputError, match="not a readable ONNX network") as error:
+        read_onnx(tmp_path / "text.onnx")
+    one_sentence(error)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="not an ONNX network"):
+        read_onnx(tmp_path / "empty.onnx")
+
+
+def test_unknown_operator_names_itself_its_node_and_the_remedy():
+    lstm = helper.make_node("Hardmax", ["x"], ["y"], name="odd")
+    with pytest.raises(InputError, match=r"Hardmax.*'odd'.*@lowers\('Hardmax'\).*graph/onnx_ops") as error:
+        read_onnx(network([lstm], [None, 4]))
+    one_sentence(error)
+
+
+def test_condition_on_the_input_is_refused():
+    nodes = [node("Greater", "x z", "m"), node("Where", "m x z")]
+    with pytest.raises(InputError, match="no rule for the ONNX operator Greater"):
+        read_onnx(network(nodes, [None, 4], {"z": np.zeros(4, np.float32)}))
+
+
+def test_two_inputs_are_refused_but_listed_weights_are_not():
+    data = network([node("Add", "x k")], [None, 4], {"k": np.ones(4, np.float32)})
+    proto = onnx.load_model_from_string(data)
+    proto.graph.input.append(helper.make_tensor_value_info("k", TensorProto.FLOAT, [4]))
+    agrees(proto.SerializeToString())
+    del proto.graph.initializer[:]
+    with pytest.raises(InputError, match=r"2 inputs \(x, k\)"):
+        read_onnx(proto.SerializeToString())
+
+
+def test_open_sizes_other_than_the_batch_are_refused():
+    with pytest.raises(InputError, match="Only the batch"):
+        read_onnx(network([node("Relu")], [None, 3, None]))
+
+
+def test_a_network_that_mixes_samples_is_refused():
+    data = network([node("ReduceMean", "x", "m", axes=[0], keepdims=1), node("Sub", "x m")], [None, 4])
+    with pytest.raises(InputError, match="mixes the samples"):
+        read_onnx(data)
+
+
+def test_a_wrong_lowering_is_found_with_its_node(monkeypatch):
+    wrong = dict(onnx_ops.table())
+    wrong["Tanh"] = wrong["Sigmoid"] = onnx_ops.table()["Relu"]
+    monkeypatch.setitem(onnx_ops._TABLE, "Tanh", lambda b, c: b.emit("sigmoid", c.array(0), folded=False))
+    nodes = [node("Relu", "x", "a"), helper.make_node("Tanh", ["a"], ["b"], name="culprit"), node("Neg", "b")]
+    with pytest.raises(ToolFault, match=r"first at node 'culprit' \(Tanh\)"):
+        read_onnx(network(nodes, [None, 4]))
+
+
+@pytest.mark.parametrize(("kind", "numpy"), [(TensorProto.DOUBLE, np.float64), (TensorProto.FLOAT16, np.float16)])
+def test_other_precisions_are_cast_and_noted(kind, numpy):
+    weight = np.random.default_rng(0).normal(size=(4, 3)).astype(numpy)
+    data = network([node("MatMul", "x w")], [None, 4], {"w": weight}, kind=kind)
+    model = read_onnx(data)
+    assert model.graph is not None
+    assert model.graph.dtype == torch.float32
+    assert "float32" in model.notes[0]
+    assert OnnxSession(data).dtype == numpy
+
+
+def test_weights_in_other_files_are_found(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    proto = onnx.load_model_from_string(network([node("MatMul", "x w")], [None, 40], {"w": weight}))
+    path = tmp_path / "split.onnx"
+    onnx.save(proto, str(path), save_as_external_data=True, size_threshold=0, location="split.bin")
+    model = read_onnx(path)
+    x = torch.randn(2, 40)
+    np.testing.assert_allclose(OnnxSession(model.onnx_bytes())(x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_session_refuses_what_is_no_network(tmp_path):
+    (tmp_path / "text.onnx").write_text("this is not a network")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        OnnxSession(tmp_path / "text.onnx")
+
+
+def test_a_session_needs_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, withstand.graph.replay; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_activations_are_those_of_the_file():
+    model = read_onnx(network([node("Relu", "x", "hidden"), node("Tanh", "hidden")], [None, 4]))
+    assert [n.name for n in model.graph.nodes] == ["hidden", "y"]
+
+
+def test_activations_written_out_become_one_node():
+    c = {"r": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+    nodes = [node("Div", "x r", "d"), node("Erf", "d", "e"), node("Add", "e one", "a"), node("Mul", "x a", "m")]
+    model = agrees(network([*nodes, node("Mul", "m half")], [None, 4], c))
+    assert [n.op for n in model.graph.nodes] == ["gelu"]
+    model = agrees(network([node("Sigmoid", "x", "s"), node("Mul", "x s")], [None, 4]))
+    assert [n.op for n in model.graph.nodes] == ["silu"]
