@@ -118,7 +118,8 @@ class Block:
         far = (self.judge.margin[rows] > NEAR * self.clean[rows]).tolist()
         with self.timed("attack", rows):
             found = self.search(attack, rows, self.setup.threat, budget)
-            self.note(attack, rows, found)
+            if flag is None:
+                self.note(attack, rows, found)
             better = found.margin < found.clean_margin
             self.judge.hear(Candidate(rows[better], found.x[better]), name_of(attack))
             self.queries[rows[better].cpu()] += 1
