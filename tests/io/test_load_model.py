@@ -1,7 +1,7 @@
 """Every form of MODEL and every wrong one."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -235,28 +235,28 @@ def test_looking_for_the_shape_leaves_the_module_as_it_was():
 
 @pytest.fixture
 def fake_timm(monkeypatch):
-    """A package timm that knows one model."""
+    """A package timm that knows one model; the list of what it was asked and gave."""
+    asked = []
 
     def create_model(name, pretrained, **given):
         if name != "tiny":
             raise RuntimeError(f"Unknown model ({name})")
         net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-        net.asked = (pretrained, given)
+        asked.append((net, pretrained, given))
         return net
 
     config = {"mean": (0.5, 0.0, 0.0), "std": (0.5, 1.0, 2.0), "input_size": (3, 2, 2)}
-    timm, data = ModuleType("timm"), ModuleType("timm.data")
-    timm.create_model, timm.data, data.resolve_data_config = create_model, data, lambda args, model: config
-    monkeypatch.setitem(sys.modules, "timm", timm)
+    data = SimpleNamespace(resolve_data_config=lambda args, model: config)
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model, data=data))
     monkeypatch.setitem(sys.modules, "timm.data", data)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return asked
 
 
-@pytest.mark.usefixtures("fake_timm")
-def test_timm_models_get_their_normalisation_inside():
+def test_timm_models_get_their_normalisation_inside(fake_timm):
     model = load_model("timm:tiny?num_classes=2")
-    network = model.module.network
-    assert network.asked == (True, {"num_classes": 2})
+    network, *given = fake_timm[0]
+    assert given == [True, {"num_classes": 2}]
     x = torch.rand(3, 3, 2, 2)
     shifted = torch.stack([(x[:, 0] - 0.5) / 0.5, x[:, 1], x[:, 2] / 2], 1)
     assert torch.allclose(model(x), network(shifted), atol=1e-6)
@@ -274,9 +274,10 @@ def test_hugging_face_classifiers_give_logits(monkeypatch):
     processor = SimpleNamespace(
         do_normalize=True, image_mean=[0.5] * 3, image_std=[0.25] * 3, size={"height": 2, "width": 5}
     )
-    transformers = ModuleType("transformers")
-    transformers.AutoModelForImageClassification = SimpleNamespace(from_pretrained=lambda name: Network())
-    transformers.AutoImageProcessor = SimpleNamespace(from_pretrained=lambda name: processor)
+    transformers = SimpleNamespace(
+        AutoModelForImageClassification=SimpleNamespace(from_pretrained=lambda name: Network()),
+        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name: processor),
+    )
     monkeypatch.setitem(sys.modules, "transformers", transformers)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = load_model("hf:someone/net")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from withstand.core.errors import InputError
 from withstand.io.vnnlib import parse_forms, read_vnnlib, write_witness
 
@@ -215,9 +216,7 @@ def test_competition_files_are_read_fast(shared, folder):
 
 def test_reading_time_grows_in_proportion(tmp_path):
     def seconds(inputs):
-        lines = [
-            f"(declare-const X_{i} Real)\n(assert (<= X_{i} 1))\n(assert (>= X_{i} 0))\n" for i in range(inputs)
-        ]
+        lines = [f"(declare-const X_{i} Real)\n(assert (<= X_{i} 1))\n(assert (>= X_{i} 0))\n" for i in range(inputs)]
         path = tmp_path / f"{inputs}.vnnlib"
         path.write_text("".join(lines) + "(declare-const Y_0 Real)(assert (<= Y_0 0))")
         start = time.process_time()

@@ -96,7 +96,7 @@ def _onnx(path: Path) -> "Model":
 
 
 def _pt2(path: Path) -> "Model":
-    from withstand.graph.capture import read_pt2
+    from withstand.graph.pt2 import read_pt2
 
     return read_pt2(path)
 

@@ -1,0 +1,131 @@
+"""The built-in models are there, small, and as good as their cards say."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from withstand.builtin.digits import digits_split
+from withstand.builtin.models import BUILTIN, INPUT_SHAPE, builtin_model, card, weights_file
+from withstand.core.errors import InputError
+from withstand.core.registry import build
+from withstand.core.runner import run
+from withstand.core.threat import Linf
+from withstand.io.models import load_model
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_builtin.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_builtin", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def counts(name):
+    """The card's table: radius to (certified, attacked) images of 500."""
+    rows = re.findall(r"^\| ([\d.]+) \| .*?\((\d+) of 500\) \| .*?\((\d+) of 500\) \|$", card(name), re.MULTILINE)
+    return {float(radius): (int(certified), int(attacked)) for radius, certified, attacked in rows}
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_weights_are_small_and_the_card_is_there(name):
+    assert 10_000 < len(weights_file(name).read_bytes()) < 300_000
+    assert card(name).startswith(f"# {name}\n")
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_clean_accuracy_is_that_of_the_card(name):
+    held_out = digits_split()[1]
+    right = int((builtin_model(name)(held_out.x).argmax(1) == held_out.y).sum())
+    assert abs(right - counts(name)[0.0][0]) <= 1
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_the_card_does_not_contradict_itself(name):
+    table = counts(name)
+    assert sorted(table) == [0.0, 0.05, 0.1]
+    assert all(certified <= attacked for certified, attacked in table.values())
+    assert table[0.0][1] >= table[0.05][1] >= table[0.1][1]
+
+
+def test_the_three_models_tell_the_story():
+    plain, pgd, cert = (counts(name) for name in BUILTIN)
+    assert plain[0.0][0] >= 485
+    assert plain[0.1][1] <= 250
+    assert pgd[0.1][1] >= 400
+    assert cert[0.1][0] >= 415
+    assert cert[0.1][1] - cert[0.1][0] <= 30
+    assert plain[0.1][0] < pgd[0.1][0] < cert[0.1][0]
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_loads_as_a_model_with_a_graph(name):
+    model = load_model(name)
+    assert model.why_no_graph is None
+    assert (model.input_shape, model.output_shape) == (INPUT_SHAPE, (10,))
+    x = torch.rand(3, *INPUT_SHAPE)
+    assert torch.allclose(model(x), builtin_model(name)(x), atol=1e-5)
+
+
+def test_attacked_figures_are_those_of_the_card():
+    """A weak attack leaves at least as many images right as the card's strong ones."""
+    held_out = digits_split()[1]
+    for name in BUILTIN:
+        found = run(build("attack", "pgd:steps=10"), builtin_model(name), *held_out, Linf(0.1, (0.0, 1.0)))
+        assert int((found.margin > 0).sum()) >= counts(name)[0.1][1]
+
+
+@pytest.mark.parametrize("ask", [builtin_model, card])
+def test_an_unknown_name_gets_the_near_miss(ask):
+    with pytest.raises(InputError, match="did you mean 'digits-cnn-pgd'"):
+        ask("digits-cnn-pdg")
+
+
+def test_the_split_is_fixed():
+    training, held_out = digits_split()
+    assert held_out.y[:12].tolist() == [0, 4, 0, 7, 5, 5, 5, 7, 9, 7, 0, 6]
+    assert training.x.shape == (1297, *INPUT_SHAPE)
+    assert round(float(training.x.double().sum() + held_out.x.double().sum()) * 16) == 561_718
+
+
+def test_interval_margins_of_the_objective_match_closed_form(script):
+    """One linear layer: the worst margin is the margin less the radius times the absolute sum of the row."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.eye(64))
+        net[1].bias.zero_()
+    graph = script.capture(net, INPUT_SHAPE)
+    x, y = torch.full((1, 1, 8, 8), 0.5), torch.tensor([3])
+    weight, bias = net[3].weight, net[3].bias
+    rows = weight[3] - weight
+    worst = rows @ x.flatten() + bias[3] - bias - script.IBP_RADIUS * rows.abs().sum(1)
+    blend = script.IBP_CLEAN * nn.functional.cross_entropy(net(x), y)
+    expected = blend + (1 - script.IBP_CLEAN) * nn.functional.cross_entropy(-worst[None], y)
+    got = script.certified(graph, x, y, 1.0, torch.Generator())
+    assert float(got.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_training_is_repeatable_and_learns(script):
+    training, held_out = digits_split()
+    recipe = script.Recipe(script.plain, 3, 4e-3, False, "")
+    first, second = (script.train(recipe, training) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert float((first(held_out.x).argmax(1) == held_out.y).float().mean()) > 0.8
+
+
+def test_shifts_move_by_at_most_a_pixel(script):
+    x = torch.zeros(200, 1, 8, 8)
+    x[:, 0, 4, 4] = 1
+    moved = script.shifted(x, torch.Generator().manual_seed(0))
+    places = moved[:, 0].flatten(1).argmax(1)
+    assert torch.equal(moved.flatten(1).sum(1), torch.ones(200))
+    assert {(int(p) // 8, int(p) % 8) for p in places} == {(r, c) for r in (3, 4, 5) for c in (3, 4, 5)}
+    assert 60 < int((places == 36).sum()) < 170
