@@ -116,7 +116,11 @@ class Edges:
 
 class Mass:
     """Moves for l1 and l2: the change inside two patches, and what is left of the radius, gathers in the first of them
-    as a pair of pyramids of opposite signs added to the old shape. `power` is the norm's exponent."""
+    as a pair of pyramids of opposite signs added to the old shape. `power` is the norm's exponent.
+
+    Images less than three pixels high or wide have patches down to single pixels, which replace the old value, and the
+    second patch keeps a random part of its change: with so few pixels, all or nothing would miss most directions.
+    """
 
     def __init__(self, x0: Tensor, threat: Threat, rng: RowRandom, power: int) -> None:
         self.x0, self.threat, self.rng, self.power = x0, threat, rng, power
@@ -143,20 +147,22 @@ class Mass:
     def change(self, best: Tensor, share: float) -> Tensor:
         """`best` with mass moved from the second patch to the first."""
         _, channels, height, width = best.shape
-        size = patch_size(share, height, width, least=3 if min(height, width) >= 3 else 1)
+        narrow = min(height, width) < 3
+        size = patch_size(share, height, width, least=1 if narrow else 3)
         first, second = (Window.draw(size, best, self.rng) for _ in range(2))
         pictures = pyramids(*size, self.power).to(best)
         shape = first.paint(pictures, self.rng.integers(len(pictures)), best)
         delta = best - self.images
         into, out = first.mask(best), second.mask(best)
-        spent = self._norm(delta, (1, 2, 3)) ** self.power
-        free = (self.threat.radius**self.power - spent).clamp(min=0)
-        mass = (self._norm(delta * (into | out), (1, 2, 3)) ** self.power + free) / channels
-        old = delta * into
-        new = shape * self.rng.signs((channels, 1, 1), best.dtype) + old / self._norm(old, (2, 3)).clamp(min=1e-12)
+        rest = delta.masked_fill(into, 0.0)
+        rest = torch.where(out, rest * self.rng.uniform((1, 1, 1), best.dtype) if narrow else 0.0, rest)
+        free = (self.threat.radius**self.power - self._norm(rest, (1, 2, 3)) ** self.power).clamp(min=0)
+        new = shape * self.rng.signs((channels, 1, 1), best.dtype)
+        if size != (1, 1):
+            new = new + delta / self._norm(delta * into, (2, 3)).clamp(min=1e-12)
         new = new * into
-        new = new * (mass ** (1 / self.power) / self._norm(new, (2, 3)).clamp(min=1e-12))
-        return self._full(torch.where(into, new, delta.masked_fill(out, 0.0)))
+        new = new * ((free / channels) ** (1 / self.power) / self._norm(new, (2, 3)).clamp(min=1e-12))
+        return self._full(rest + new)
 
 
 @lru_cache(maxsize=64)

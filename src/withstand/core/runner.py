@@ -48,7 +48,7 @@ class Found:
     x: the best point (x0 itself where nothing was better). margin, clean_margin: at x and at x0. queries: forward
     passes, the clean one included; gradients: backward passes. zero_gradients: answers whose gradient was exactly zero.
     nonfinite: answers that held a NaN or an infinity. late: share of the whole fall of the margin that came in the last
-    tenth of the asks (0 for rows refuted). stopped: why the search ended before its own end ("time", "queries"), or None.
+    tenth of the asks (0 if refuted). stopped: why the search ended before its own end ("time", "queries"), or None.
     """
 
     x: Tensor

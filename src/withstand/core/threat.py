@@ -247,7 +247,9 @@ class L1(_Ball):
         room = torch.where(delta > 0, high - start, start - low).clamp(min=0)
         kept = torch.minimum((size - _soft_threshold(size, room, self.radius)).clamp_(min=0), room)
         kept *= (self.radius / kept.sum(1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
-        near[over] = self._clamp(start + kept.copysign(delta)).reshape(-1, *x0.shape[1:])
+        moved = self._clamp(start + kept.copysign(delta))
+        moved = torch.where((moved - start).abs() > kept, torch.nextafter(moved, start), moved)  # rounded outwards
+        near[over] = moved.reshape(-1, *x0.shape[1:])
         return near
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:

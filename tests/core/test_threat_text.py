@@ -1,0 +1,55 @@
+"""Threats as text."""
+
+import pytest
+
+from withstand.core.errors import InputError
+from withstand.core.threat import L1, L2, Linf
+from withstand.core.threat_text import parse_threat
+
+
+@pytest.mark.parametrize(
+    ("text", "threat"),
+    [
+        ("linf:8/255", Linf(8 / 255)),
+        ("linf:0.1", Linf(0.1)),
+        (" l2:2 ", L2(2.0)),
+        ("l1:8[-1,1]", L1(8.0, (-1.0, 1.0))),
+        ("l2:.5[-inf,inf]", L2(0.5, (-float("inf"), float("inf")))),
+        ("linf:8/255@u8", Linf(8 / 255, levels=255)),
+        ("linf:2/255[0,1]@u8", Linf(2 / 255, levels=255)),
+        ("l2:0", L2(0.0)),
+        ("linf:1e-3", Linf(0.001)),
+    ],
+)
+def test_forms(text: str, threat: object) -> None:
+    assert parse_threat(text) == threat
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is not understood; write it as NORM:RADIUS"),
+        ("linf", "is not understood"),
+        ("linf:", "is not understood"),
+        ("l3:0.1", "is not understood"),
+        ("linf:0.1@u4", "is not understood"),
+        ("linf:0.1[0]", "is not understood"),
+        ("linf:abc", "holds 'abc', which is not a number"),
+        ("linf:1/0", "holds '1/0', which is not a number"),
+        ("linf:nan", "holds a NaN"),
+        ("linf:-0.1", "has the radius -0.1; it must be zero or a positive number"),
+        ("l2:inf", "has the radius inf"),
+        ("linf:0.1[1,0]", r"the domain \[1, 0\]; the first number must be the smaller"),
+        ("linf:0.1[x,1]", "holds 'x', which is not a number"),
+    ],
+)
+def test_errors_say_what_to_write(text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        parse_threat(text)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5[-1,1]", "linf:0.0313725@u8", "l1:12[0,255]"])
+def test_texts_read_back(text: str) -> None:
+    assert str(parse_threat(text)) == text
