@@ -44,3 +44,9 @@ def agrees(data: bytes, low: float = -2.0, high: float = 2.0, tolerance: float =
         assert ours.shape == theirs.shape == (batch, *model.output_shape)
         np.testing.assert_allclose(ours, theirs, rtol=tolerance * 10, atol=tolerance)
     return model
+
+
+def ops(model: Model) -> list[str]:
+    """The operations of a model's graph, in order."""
+    assert model.graph is not None
+    return [n.op for n in model.graph.nodes]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx_case import agrees, network, node
+from onnx_case import agrees, network, node, ops
 
 from withstand.core.errors import InputError
 from withstand.graph.replay import OnnxSession
@@ -117,7 +117,7 @@ def test_softmax_before_and_after_operator_set_13(op, opset, axis):
 def test_gemm(trans, bias):
     constants = {"w": weights(3, 4) if trans else weights(4, 3)}
     if bias is not None:
-        constants["b"] = weights(*bias) if bias else np.float32(0.7)
+        constants["b"] = np.asarray(weights(*bias))
     names = "x w" if bias is None else "x w b"
     agrees(network([node("Gemm", names, transB=trans, alpha=0.5, beta=2.0)], [None, 4], constants))
 
@@ -145,7 +145,7 @@ def test_batch_norm_goes_into_the_convolution():
     constants = {"w": weights(4, 2, 3, 3), "s": weights(4), "b": weights(4), "m": weights(4), "v": np.abs(weights(4))}
     nodes = [node("Conv", "x w", "c"), node("BatchNormalization", "c s b m v")]
     model = agrees(network(nodes, [None, 2, 5, 5], constants), tolerance=1e-4)
-    assert [n.op for n in model.graph.nodes] == ["conv"]
+    assert ops(model) == ["conv"]
 
 
 def test_batch_norm_of_rows_and_after_a_transposed_convolution():
@@ -153,7 +153,7 @@ def test_batch_norm_of_rows_and_after_a_transposed_convolution():
     agrees(network([node("BatchNormalization", "x s b m v")], [None, 4], constants), tolerance=1e-4)
     nodes = [node("ConvTranspose", "x w", "c"), node("BatchNormalization", "c s b m v")]
     model = agrees(network(nodes, [None, 3, 4, 4], constants | {"w": weights(3, 4, 2, 2)}), tolerance=1e-4)
-    assert [n.op for n in model.graph.nodes] == ["conv_transpose"]
+    assert ops(model) == ["conv_transpose"]
 
 
 def test_normalisations_of_one_sample():

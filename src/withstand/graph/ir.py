@@ -71,6 +71,13 @@ class Graph(torch.nn.Module):
             for node, gone in zip(self.nodes, dying, strict=True)
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._steps = self._compile()
+
     def constant(self, name: str) -> Tensor:
         """The constant of that name."""
         return getattr(self, self._slots[name])
