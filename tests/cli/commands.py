@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-QUESTION = ("digits-cnn", "--data", "digits", "--threat", "linf:0.03", "--limit", "6")
-"""A question that takes a second."""
+QUESTION = ("digits-cnn", "--data", "digits", "--threat", "linf:0.03", "--limit", "3")
+"""A question that takes a second or two."""
+
+HARD = ("digits-cnn", "--data", "digits", "--threat", "linf:0.2", "--limit", "4")
+"""A question at whose radius the plain network is broken."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import QUESTION, Command
+from commands import HARD, QUESTION, Command, Done
 
 KEYS = {
     "n", "clean_accuracy", "certified_accuracy", "attacked_accuracy", "counts", "population_interval", "seconds",
@@ -34,28 +34,29 @@ def test_json_is_the_only_thing_on_stdout(withstand: Command) -> None:
     assert set(told) >= KEYS
     assert set(told["counts"]) == {"proved", "refuted", "unknown", "invalid"}
     assert set(told["seconds"]) >= {"doctor", "attack", "verify", "total"}
-    assert sum(told["counts"].values()) == told["n"] == 6
-    assert told["certified_accuracy"] == told["counts"]["proved"] / 6
-    assert told["attacked_accuracy"] == (told["counts"]["proved"] + told["counts"]["unknown"]) / 6
-    assert "6 samples" in done.err
+    assert sum(told["counts"].values()) == told["n"] == 3
+    assert told["certified_accuracy"] == told["counts"]["proved"] / 3
+    assert told["attacked_accuracy"] == (told["counts"]["proved"] + told["counts"]["unknown"]) / 3
+    assert "3 samples" in done.err
 
 
-def test_the_result_is_told_in_words_with_paths(withstand: Command) -> None:
-    done = withstand("audit", *QUESTION, "--out", "run")
+def test_the_result_is_told_in_words_with_paths(finished: tuple[Path, Done]) -> None:
+    folder, done = finished
     assert done.code == 0, done.err
-    assert "At linf 0.03" in done.out
-    assert "run folder: run" in done.out
+    assert "At linf 0.2" in done.out
+    assert f"run folder: {folder}" in done.out
     for name in ("run.json", "samples.jsonl", "report.html"):
-        assert (Path("run") / name).is_file()
-    assert len(Path("run/samples.jsonl").read_text().splitlines()) == 6
+        assert (folder / name).is_file()
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 4
 
 
-def test_the_same_command_again_resumes(withstand: Command) -> None:
-    first = withstand("audit", *QUESTION, "--out", "run", "--json").json
-    lines = Path("run/samples.jsonl").read_text()
-    again = withstand("audit", *QUESTION, "--out", "run", "--json").json
-    assert Path("run/samples.jsonl").read_text() == lines
-    assert again["counts"] == first["counts"]
+def test_the_same_command_again_resumes(run: Path, withstand: Command) -> None:
+    lines = (run / "samples.jsonl").read_text()
+    held = json.loads((run / "run.json").read_text())["summary"]
+    again = withstand("audit", *HARD, "--out", run, "--json").json
+    assert (run / "samples.jsonl").read_text() == lines
+    assert again["counts"] == held["counts"]
+    assert again["queries"] == held["queries"]
 
 
 def test_a_saved_plan_repeats_the_run(withstand: Command) -> None:
@@ -101,7 +102,7 @@ def test_interruption_leaves_a_valid_partial_run(tmp_path: Path) -> None:
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from withstand.cli import main; sys.exit(main())"
     )
-    question = ["audit", "digits-cnn-pgd", "--data", "digits", "--threat", "linf:0.1", "--out", "run", "--json"]
+    question = ["audit", "digits-cnn", "--data", "digits", "--threat", "linf:0.1", "--out", "run", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *question],
         cwd=tmp_path,

@@ -1,7 +1,7 @@
 """One side alone: attacks without proofs, or one verifier without attacks, and nothing kept on disk."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -168,6 +168,7 @@ def verify(
     verifier = build("verifier", method)
     clock = Budget(None if budget is None else seconds_of(budget))
     with pose(model, data, threat, property, limit=limit, device=device) as question:
+        replay = question.replay
         if double:
             question = in_float64(question)
         graph = question.model.graph
@@ -175,7 +176,7 @@ def verify(
         if missing:
             raise InputError(f"{question.model.name} cannot be verified: {missing[0]}")
         wall, cpu = time.perf_counter(), time.process_time()
-        judges = [_prove(question, verifier, start, clock) for start in range(0, len(question.data), BLOCK)]
+        judges = [_prove(question, replay, verifier, start, clock) for start in range(0, len(question.data), BLOCK)]
         status = [verdict.value for judge in judges for verdict in judge.status]
         grades = [grade for judge in judges for grade in judge.grade if grade is not None]
         n = len(status)
@@ -194,11 +195,11 @@ def verify(
         )
 
 
-def _prove(question: Question, verifier: Any, start: int, budget: Budget) -> Judge:
+def _prove(
+    question: Question, replay: Callable[[Tensor], Tensor] | None, verifier: Any, start: int, budget: Budget
+) -> Judge:
     rows = slice(start, start + BLOCK)
-    judge = Judge(
-        question.model, question.replay, question.x[rows], question.y[rows], question.threat, question.property
-    )
+    judge = Judge(question.model, replay, question.x[rows], question.y[rows], question.threat, question.property)
     prove(judge, question.model, verifier, judge.open.nonzero().squeeze(1), budget)
     return judge
 

@@ -1,6 +1,7 @@
 """The command line: one file a verb, each a thin caller of the library function of the same name."""
 
 import sys
+import traceback
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         return _end(f"{what} cannot be used: {error.strerror or error}; correct the path or choose another.", 2)
     except KeyboardInterrupt:
         return _end("Interrupted.", 130)
+    except Exception:
+        traceback.print_exc()
+        return _end("This is a fault of withstand; please report it with the lines above.", 3)
     return 0
 
 

@@ -39,11 +39,12 @@ def _numbers(summary) -> tuple[object, object, object]:
 
 def _list_methods(json: bool) -> None:
     import inspect
+    import re
 
     from withstand.core.registry import FOLDERS, components
 
     found = [
-        (kind, name, " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()))
+        (kind, name, re.split(r" \(|[.;]\s", " ".join((inspect.getdoc(cls) or "").split()))[0])
         for kind in FOLDERS
         for name, cls in components(kind).items()
     ]

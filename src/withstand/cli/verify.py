@@ -41,7 +41,7 @@ def verify(
     if onnx is not None or vnnlib is not None:
         if onnx is None or vnnlib is None or model or data or threat:
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
-        _answer(onnx, vnnlib, timeout, results)
+        _answer(onnx, vnnlib, timeout, results, json)
         return
     if not (model and data and threat):
         raise InputError("Name MODEL, --data and --threat, or --onnx and --vnnlib for a VNN-LIB question.")
@@ -64,11 +64,16 @@ def verify(
     )
 
 
-def _answer(onnx: Path, vnnlib: Path, timeout: float, results: Path | None) -> None:
+def _answer(onnx: Path, vnnlib: Path, timeout: float, results: Path | None, json: bool) -> None:
     from withstand.verification.vnncomp import decide
 
     with only_results_on_stdout():
-        answer = decide(onnx, vnnlib, timeout=timeout)
-    typer.echo(answer.text)
+        answer = decide(onnx, vnnlib, timeout)
     if results is not None:
         results.write_text(answer.text + "\n", "utf-8")
+    if not json:
+        typer.echo(answer.text)
+        return
+    witness = None if answer.witness is None else [tensor.flatten().tolist() for tensor in answer.witness]
+    told = {"result": answer.result, "seconds": answer.seconds, "bound": answer.bound, "reason": answer.reason}
+    print_json({**told, "witness": witness})
