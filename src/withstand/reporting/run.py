@@ -64,7 +64,8 @@ def read_run(folder: str | PathLike[str]) -> Run:
     folder = Path(folder)
     record = _read_record(folder / "run.json")
     samples = _read_samples(folder / "samples.jsonl")
-    summary = record.summary or (_tally(samples) if samples else None)
+    held = record.summary if record.summary and record.summary.n else None
+    summary = held or (_tally(samples) if samples else None)
     return Run(folder, record, samples, summary, parse_ball(record.plan.threat))
 
 
