@@ -158,7 +158,7 @@ def test_one_hot_labels_become_numbers_and_say_so():
     assert load_data((X, Y[:, None])).y.tolist() == Y.tolist()
 
 
-def picture(path, size=(4, 3), mode="L", value=128):
+def picture(path, size=(4, 3), mode="L", value: int | tuple[int, ...] = 128):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value).save(path)
 
