@@ -13,7 +13,7 @@ from withstand.auditing.block import Setup
 from withstand.auditing.doctor import examine
 from withstand.auditing.figures import count, curve, summarise
 from withstand.auditing.origin import origin_of
-from withstand.auditing.plan import check_match, make_plan, threat_text
+from withstand.auditing.plan import check_match, make_plan, radii_of, threat_text
 from withstand.auditing.progress import Listener, Progress
 from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder, default_folder
@@ -241,12 +241,11 @@ class _Run:
 
     def _write(self, state: Literal["running", "partial", "complete"]) -> Summary:
         samples = _ordered(self.samples)
-        threat = self.question.threat
         self.now.total = self.clock.elapsed
         parts = {name: getattr(self.earlier, name) + getattr(self.now, name) for name in Seconds.model_fields}
         summary = summarise(samples, Seconds(**parts), self.record.checks)
         ended = None if state == "running" else datetime.now(UTC)
-        points = curve(samples, [threat.radius * factor for factor in self.plan.curve])
+        points = curve(samples, radii_of(self.plan, self.question.threat))
         self.record = self.record.model_copy(
             update={"state": state, "summary": summary, "curve": points, "ended": ended}
         )
@@ -293,7 +292,7 @@ def _setup(plan: Plan, question: Question) -> Setup:
         property=question.property,
         attacks=tuple(build("attack", text) for text in plan.attacks),
         verifiers=tuple(build("verifier", text) for text in able),
-        radii=tuple(question.threat.radius * factor for factor in plan.curve),
+        radii=radii_of(plan, question.threat),
         seed=plan.seed,
         queries=plan.sample_queries,
         share=min(1.0, LOOKED_AT / max(1, len(question.data))),

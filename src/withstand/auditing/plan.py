@@ -10,7 +10,7 @@ from withstand.core.records import Plan, RunRecord
 from withstand.core.registry import build, components, suggest
 from withstand.core.threat import Threat
 
-ATTACKS = ("noise", "pgd", "apgd", "square:queries=1000")
+ATTACKS = ("noise", "pgd", "apgd:restarts=3", "square:queries=1000")
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm."""
 
 VERIFIERS = ("ibp", "crown")
@@ -62,6 +62,12 @@ def threat_text(threat: str | Threat) -> str:
         return threat.strip()
     domain = "" if threat.domain == (0.0, 1.0) else f"[{threat.domain[0]!r},{threat.domain[1]!r}]"
     return f"{threat.norm}:{threat.radius!r}{domain}" + ("@u8" if threat.levels == 255 else "")
+
+
+def radii_of(plan: Plan, threat: Threat) -> tuple[float, ...]:
+    """The radii of the curve in rising order, in the threat's units: decimal, but for the threat's own."""
+    radius = threat.radius
+    return tuple(radius if factor == 1 else float(f"{radius * factor:.10g}") for factor in sorted(plan.curve))
 
 
 def save_plan(plan: Plan, path: str | PathLike[str]) -> None:
