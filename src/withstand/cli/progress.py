@@ -50,11 +50,12 @@ class PlainLines:
 
 
 def _table(event: "Progress") -> "Table":
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    table = Table("stage", "samples", "", "proved", "refuted", "unknown", "wrong when clean", "seconds")
+    table = Table("stage", "samples", "share", "proved", "refuted", "unknown", "wrong", "seconds")
+    for column in table.columns:
+        column.no_wrap, column.min_width = True, 8
     counts = (event.counts.proved, event.counts.refuted, event.counts.unknown, event.counts.invalid)
-    bar = ProgressBar(total=max(1, event.total), completed=event.done, width=20)
-    table.add_row(event.stage, f"{event.done}/{event.total}", bar, *map(str, counts), f"{event.seconds:.0f}")
+    share = f"{100 * event.done // max(1, event.total)} %"
+    table.add_row(event.stage, f"{event.done}/{event.total}", share, *map(str, counts), f"{event.seconds:.0f}")
     return table
