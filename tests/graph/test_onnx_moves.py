@@ -122,6 +122,16 @@ def test_gather_with_constant_indices(index, axis):
     agrees(network([node("Gather", "x i", axis=axis)], [None, 3, 4], {"i": np.array(index, np.int64)}))
 
 
+def test_gather_at_places_in_several_axes():
+    places = np.array([[[0, 1], [2, 3]], [[1, -1], [2, 0]]], np.int64)
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 2, 0, 3]),
+        node("GatherND", "t i", "g"),
+        node("Transpose", "g", perm=[2, 0, 1, 3]),
+    ]
+    agrees(network(nodes, [None, 3, 4, 2], {"i": places}))
+
+
 @settings(max_examples=25, deadline=None)
 @given(mode=st.sampled_from(["constant", "reflect", "edge"]), pads=st.lists(st.integers(0, 2), min_size=4, max_size=4))
 def test_pads(mode, pads):

@@ -30,7 +30,8 @@ def check_against_onnxruntime(
     """Outputs of the graph and of onnxruntime on random inputs of several scales must agree.
 
     On one sample and on a batch of three; tolerance 1e-4 of the largest finite output in size (at least 1), and
-    infinities and NaNs at the same places. Errors: InputError when the file mixes the samples of a batch, else ToolFault naming the first node that differs.
+    infinities and NaNs at the same places. Errors: InputError when the file mixes the samples of a batch, else
+    ToolFault naming the first node that differs.
     """
     session = OnnxSession(source)
     half = session.dtype == np.float16

@@ -1,6 +1,7 @@
 """ONNX operators that move elements about."""
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -79,6 +80,21 @@ def gather(b: Builder, c: Call) -> Array:
     if index is None:
         raise Unsupported("lacks its indices")
     return moves.take(b, c.array(0), index, c.attrs.get("axis", 0))
+
+
+@lowers("GatherND")
+def gather_nd(b: Builder, c: Call) -> Array:
+    """Constant places in the first axes, which are merged."""
+    x, index = c.array(0), c.constant(1)
+    if index is None or c.attrs.get("batch_dims", 0):
+        raise Unsupported("gathers with batch axes")
+    count = index.shape[-1]
+    flat = torch.zeros((), dtype=torch.int64)
+    for axis in range(count):
+        place = index[..., axis]
+        flat = flat * x.shape[axis] + torch.where(place < 0, place + x.shape[axis], place)
+    merged = moves.reshape(b, x, (math.prod(x.shape[:count]), *x.shape[count:]))
+    return moves.take(b, merged, flat, 0)
 
 
 @lowers("Pad")
