@@ -4,7 +4,6 @@ Rows of coefficients over a value are carried back node by node to the graph's i
 their least value. Bounds on inner values are refined the same way, only where a tighter box would change a relaxation.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -37,7 +36,7 @@ class Relaxation:
     constants: dict[str, Tensor | None] = field(default_factory=dict)
 
     @property
-    def shapes(self) -> Mapping[str, torch.Size]:
+    def shapes(self) -> dict[str, torch.Size]:
         """Shapes of one sample of every value."""
         return {name: low.shape[1:] for name, (low, _) in self.boxes.items()}
 

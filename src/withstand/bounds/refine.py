@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from withstand.bounds import relax
+from withstand.bounds import relax, windows
 from withstand.bounds.interval import intersect, step
 from withstand.bounds.linear import Relaxation, least
 from withstand.bounds.relax import Lower
@@ -16,6 +16,9 @@ from withstand.graph.ir import Graph, Node
 
 COPIES = 6
 """Tensors of a row's size that are alive at once on the way back; measured, rounded up."""
+
+Place = tuple[Tensor, ...]
+Pair = tuple[Tensor, ...]
 
 _SCALED = frozenset({"reshape", "transpose", "slice", "mul", "div", "add", "sub", "neg"})
 
@@ -95,17 +98,27 @@ def row_limit(boxes: Mapping[str, Box], memory_mb: float) -> int:
 def refine(relaxation: Relaxation, name: str, wanted: Tensor, memory_mb: float) -> None:
     """Intersect the box of the value `name` with backward bounds of its `wanted` elements, bool [B, *shape]."""
     low, high = relaxation.boxes[name]
-    shape, size = low.shape[1:], low[0].numel()
-    limit = max(1, row_limit(relaxation.boxes, memory_mb) // 2)
-    new_low, new_high = low.flatten(1).clone(), high.flatten(1).clone()
-    for samples, index in chunks(wanted.flatten(1), limit):
-        rows = low.new_zeros(*index.shape, size).scatter_(2, index[:, :, None], 1.0)
-        found = least(relaxation.select(samples), name, rows.reshape(*index.shape, *shape), both=True)
-        floor, ceiling = found.chunk(2, 1)
-        place = (samples[:, None].expand_as(index), index)
+    flat, nodes = wanted.flatten(1), windows.chain(relaxation.graph, name, relaxation.shapes)
+    new_low, new_high = low.flatten(1), high.flatten(1)
+    if nodes and not relaxation.affine_only:
+        place = tuple(flat.nonzero().T)
+        found = [(place, windows.least(relaxation, nodes, *place))] if len(place[0]) else []
+    else:
+        found = _whole_rows(relaxation, name, flat, max(1, row_limit(relaxation.boxes, memory_mb) // 2))
+    for place, (floor, ceiling) in found:
         box = intersect((new_low[place], new_high[place]), (floor, -ceiling))
         new_low, new_high = new_low.index_put(place, box[0]), new_high.index_put(place, box[1])
     relaxation.boxes[name] = (new_low.reshape(low.shape), new_high.reshape(low.shape))
+
+
+def _whole_rows(relaxation: Relaxation, name: str, wanted: Tensor, limit: int) -> Iterator[tuple[Place, Pair]]:
+    """Backward bounds of the wanted elements and their negatives, by rows over whole values, chunk by chunk."""
+    low = relaxation.boxes[name][0]
+    shape, size = low.shape[1:], wanted.shape[1]
+    for samples, index in chunks(wanted, limit):
+        rows = low.new_zeros(*index.shape, size).scatter_(2, index[:, :, None], 1.0)
+        found = least(relaxation.select(samples), name, rows.reshape(*index.shape, *shape), both=True)
+        yield (samples[:, None].expand_as(index), index), tuple(found.chunk(2, 1))
 
 
 def chunks(wanted: Tensor, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
