@@ -1,5 +1,7 @@
 """Attacks on problems whose optimum is known: linear models, and one hidden layer by brute force over ReLU phases."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+
 import itertools
 from typing import Any
 
