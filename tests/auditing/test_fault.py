@@ -10,7 +10,7 @@ from lab import PLAN, THREAT, Lab
 import withstand
 from withstand.auditing.runfolder import RunFolder
 from withstand.core.errors import ToolFault
-from withstand.core.evidence import Evidence, Grade, Lower
+from withstand.core.evidence import Candidate, Evidence, Grade, Lower
 from withstand.core.registry import verifier
 from withstand.io.witness import load_witness
 from withstand.verification.problem import Problem
@@ -28,19 +28,27 @@ class Liar:
 LIES = PLAN.model_copy(update={"attacks": ["noise:draws=1"], "verifiers": ["liar"], "curve": []})
 
 
-def test_a_proof_after_a_witness_is_a_fault(lab: Lab, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the verifier is asked about refuted samples too, so that its lie meets a witness
-    from withstand.auditing import stages
+@verifier
+class Muddled:
+    """Claims that all but the last hold, then finds witnesses by one gradient step. Reference: none."""
 
-    monkeypatch.setattr(stages, "_prove_open", lambda block, v, budget: block.prove(v, torch.arange(60), budget))
-    plan = LIES.model_copy(update={"attacks": ["pgd:steps=20", "apgd:steps=5"]})
-    with pytest.raises(ToolFault, match=r"Sample \d+ was refuted by pgd and proved by liar"):
+    def prove(self, problem: Problem) -> Iterator[Evidence]:
+        rows = torch.arange(len(problem) - 1)
+        yield Lower(rows, torch.full((len(rows),), 9.0), Grade.FLOAT32)
+        x = problem.x0[rows].requires_grad_()
+        (slope,) = torch.autograd.grad(problem.property.margin(problem.graph(x), problem.y[rows]).sum(), x)
+        yield Candidate(rows, problem.threat.project(problem.x0[rows], x.detach() - slope.sign()))
+
+
+def test_a_witness_after_a_proof_is_a_fault(lab: Lab, tmp_path) -> None:
+    plan = LIES.model_copy(update={"verifiers": ["muddled"]})
+    with pytest.raises(ToolFault, match=r"Sample \d+ was refuted by muddled and proved by muddled"):
         withstand.audit(lab.onnx, lab.npz, threat="linf:0.15", plan=plan, out=tmp_path, batch=60)
     (told,) = (tmp_path / "faults").glob("*.json")
     held = json.loads(told.read_text())
-    assert (held["bound"], held["proved_by"]) == (9.0, "liar")
+    assert (held["bound"], held["proved_by"]) == (9.0, "muddled")
     witness = load_witness(tmp_path / held["witness"])
-    assert witness.method == "pgd"
+    assert witness.method == "muddled"
     assert withstand.replay(tmp_path / held["witness"], lab.onnx).reproduced
     record = RunFolder(tmp_path).read_run()
     assert record is not None

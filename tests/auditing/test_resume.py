@@ -67,7 +67,7 @@ def test_the_curve_is_monotone_and_holds_the_jaws(whole: tuple[Audit, Path]) -> 
     assert points[-1].attacked < middle.attacked
 
 
-@pytest.mark.parametrize("moment", ["event:9", "event:24", "fsync:4", "fsync:5"])
+@pytest.mark.parametrize("moment", ["event:15", "fsync:5"])
 def test_killed_and_resumed_equals_undisturbed(
     lab: Lab, whole: tuple[Audit, Path], tmp_path: Path, moment: str
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_finished_run_is_not_done_again(lab: Lab, whole: tuple[Audit, Path]) -
     assert again.counts == whole[0].counts
 
 
-@pytest.mark.parametrize("batch", [7, 60])
+@pytest.mark.parametrize("batch", [7])
 def test_the_batch_changes_nothing(lab: Lab, whole: tuple[Audit, Path], tmp_path: Path, batch: int) -> None:
     withstand.audit(lab.onnx, lab.npz, threat=THREAT, plan=PLAN, out=tmp_path / "run", batch=batch)
     assert settled(tmp_path / "run") == settled(whole[1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.budget import Budget
-from withstand.core.evidence import Candidate, Evidence
+from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Band, Property
 from withstand.core.registry import name_of
@@ -18,7 +18,7 @@ from withstand.core.rng import row_seeds
 from withstand.core.runner import Access, Attack, Found, run
 from withstand.core.threat import Threat
 from withstand.graph.model import Model
-from withstand.verification.problem import Problem
+from withstand.verification.search import Verifier, search
 
 FLAT = 0.05
 """A search is still falling if more than this share of its whole fall came in its last tenth."""
@@ -28,9 +28,6 @@ DEAD = 0.5
 
 NEAR = 0.05
 """A witness surprises only if the attacks before had left more than this share of the clean margin."""
-
-PROOF_ROWS = 32
-"""Samples a verifier gets at once; the clock is read in between."""
 
 Side = Literal["attack", "verify"]
 
@@ -47,7 +44,7 @@ class Setup:
     threat: Threat
     property: Property
     attacks: tuple[Attack, ...]
-    verifiers: tuple[object, ...]
+    verifiers: tuple[Verifier, ...]
     radii: tuple[float, ...]
     seed: int = 0
     queries: int | None = None
@@ -98,7 +95,7 @@ class Block:
             self.spent[side] += took
             self.seconds[rows.cpu()] += took / max(1, len(rows))
 
-    def search(self, attack: Attack, rows: Tensor, threat: Threat, budget: Budget) -> Found:
+    def run(self, attack: Attack, rows: Tensor, threat: Threat, budget: Budget) -> Found:
         """Run an attack on some rows and count what it cost."""
         x0, y, setup = self.x0[rows], self.y[rows], self.setup
         ids = [self.ids[i] for i in rows.tolist()]
@@ -117,7 +114,7 @@ class Block:
             budget = replace(budget, queries=self.setup.queries // max(1, len(self.setup.attacks)))
         far = (self.judge.margin[rows] > NEAR * self.clean[rows]).tolist()
         with self.timed("attack", rows):
-            found = self.search(attack, rows, self.setup.threat, budget)
+            found = self.run(attack, rows, self.setup.threat, budget)
             if flag is None:
                 self.note(attack, rows, found)
             better = found.margin < found.clean_margin
@@ -144,25 +141,9 @@ class Block:
             )
             self.stopped[row] = found.stopped
 
-    def prove(self, verifier: object, rows: Tensor, budget: Budget) -> None:
+    def prove(self, verifier: Verifier, rows: Tensor, budget: Budget) -> None:
         """Let a verifier work on rows and tell the judge."""
+        graph = self.setup.model.graph
+        assert graph is not None, "models without a graph have no verifiers"
         with self.timed("verify", rows):
-            prove(self.judge, self.setup.model, verifier, rows, budget)
-
-
-def prove(judge: Judge, model: Model, verifier: object, rows: Tensor, budget: Budget) -> None:
-    """Hand a verifier's evidence on some of a judge's questions to the judge, until its end or the budget's."""
-    assert model.graph is not None, "models without a graph have no verifiers"
-    for part in rows.split(PROOF_ROWS):
-        if budget.spent or len(part) == 0:
-            return
-        problem = Problem(model.graph, judge.x0[part], judge.y[part], judge.threat, judge.property)
-        for evidence in verifier.prove(problem):  # type: ignore[attr-defined]
-            judge.hear(_among(evidence, part), name_of(verifier))
-            if budget.spent:
-                return
-
-
-def _among(evidence: Evidence, rows: Tensor) -> Evidence:
-    """Evidence on the questions of a part, as evidence on those of the whole."""
-    return replace(evidence, rows=rows[evidence.rows])
+            search(self.judge, graph, [verifier], budget, rows=rows)

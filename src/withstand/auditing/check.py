@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from withstand.auditing.block import prove
 from withstand.auditing.figures import curve, summarise
 from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder
 from withstand.auditing.single import in_float64
-from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.judge import Judge, Status
 from withstand.core.records import RunRecord, SampleRecord, Summary
@@ -22,6 +20,7 @@ from withstand.core.registry import build
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
+from withstand.verification.search import search
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,13 @@ def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -
     """Each proof once more in float64, by the verifier that gave it."""
     texts = {text.partition(":")[0]: text for text in record.plan.verifiers}
     where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
-    if proved and question.model.graph is None:
+    if not proved:
+        return
+    if question.model.graph is None:
         yield f"{len(proved)} proofs cannot be recomputed: {question.model.why_no_graph}"
         return
-    double = in_float64(question) if proved else question
+    double = in_float64(question)
+    assert double.model.graph is not None
     for method in sorted({str(sample.method) for sample in proved}):
         mine = [sample for sample in proved if sample.method == method and sample.id in where]
         if method not in texts:
@@ -151,7 +153,7 @@ def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -
             continue
         rows = torch.tensor([where[sample.id] for sample in mine])
         judge = Judge(double.model, None, double.x[rows], double.y[rows], double.threat, double.property)
-        prove(judge, double.model, build("verifier", texts[method]), torch.arange(len(mine)), Budget())
+        search(judge, double.model.graph, [build("verifier", texts[method])])
         for sample, status, bound in zip(mine, judge.status, judge.bound.tolist(), strict=True):
             if status is not Status.PROVED:
                 yield f"The proof of sample {sample.id} by {method} does not hold in float64 (bound {bound:.4g})."

@@ -7,12 +7,13 @@ known at the threat's own radius outwards.
 import torch
 from torch import Tensor
 
-from withstand.auditing.block import Block, prove
+from withstand.auditing.block import Block
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status
 from withstand.core.registry import name_of
 from withstand.core.runner import Attack
+from withstand.verification.search import Verifier, search
 
 
 class Reach:
@@ -33,7 +34,7 @@ class Reach:
                 near = [r for r in setup.radii if r < base and distance[row] <= setup.threat.at(r).reach]
                 self.attacked[row] = min([base, *near])
 
-    def walk(self, attack: Attack | None, verifier: object | None, budget: Budget) -> None:
+    def walk(self, attack: Attack | None, verifier: Verifier | None, budget: Budget) -> None:
         """Try larger radii, nearest first, on rows that hold so far, then smaller ones on rows that do not."""
         base = self.block.setup.threat.radius
         larger = sorted(r for r in self.block.setup.radii if r > base)
@@ -53,13 +54,15 @@ class Reach:
         threat = block.setup.threat.at(radius)
         return rows, Judge(block.setup.model, block.replay, block.x0[rows], block.y[rows], threat, block.setup.property)
 
-    def _prove(self, verifier: object | None, wanted: Tensor, radius: float, budget: Budget) -> None:
+    def _prove(self, verifier: Verifier | None, wanted: Tensor, radius: float, budget: Budget) -> None:
         wanted = wanted & self.right
         if verifier is None or budget.spent or not bool(wanted.any()):
             return
         rows, judge = self._judge(wanted, radius)
+        graph = self.block.setup.model.graph
+        assert graph is not None, "models without a graph have no verifiers"
         with self.block.timed("verify", rows):
-            prove(judge, self.block.setup.model, verifier, torch.arange(len(rows), device=rows.device), budget)
+            search(judge, graph, [verifier], budget)
         self._keep(self.certified, rows, judge, Status.PROVED, radius)
 
     def _attack(self, attack: Attack | None, wanted: Tensor, radius: float, budget: Budget) -> None:
@@ -68,7 +71,7 @@ class Reach:
             return
         rows, judge = self._judge(wanted, radius)
         with self.block.timed("attack", rows):
-            found = self.block.search(attack, rows, judge.threat, budget)
+            found = self.block.run(attack, rows, judge.threat, budget)
             hit = found.refuted.nonzero().squeeze(1)
             judge.hear(Candidate(hit, found.x[hit]), name_of(attack))
         self._keep(self.attacked, rows, judge, Status.REFUTED, radius)

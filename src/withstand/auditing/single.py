@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withstand.auditing.block import prove
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
@@ -22,6 +21,7 @@ from withstand.core.runner import run
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
+from withstand.verification.search import search
 
 BLOCK = 512
 """Samples handled together."""
@@ -200,7 +200,8 @@ def _prove(
 ) -> Judge:
     rows = slice(start, start + BLOCK)
     judge = Judge(question.model, replay, question.x[rows], question.y[rows], question.threat, question.property)
-    prove(judge, question.model, verifier, judge.open.nonzero().squeeze(1), budget)
+    assert question.model.graph is not None
+    search(judge, question.model.graph, [verifier], budget)
     return judge
 
 

@@ -16,6 +16,7 @@ from withstand.core.registry import build, components, name_of
 from withstand.core.runner import Access, Attack
 from withstand.core.threat import Box, Threat
 from withstand.io.witness import Witness
+from withstand.verification.search import Verifier
 
 ONE_STEP = "fgsm"
 """The attack of one step, which must not find what many steps did not."""
@@ -116,7 +117,7 @@ def _attack_sampled(block: Block, attack: Attack, budget: Budget) -> None:
     block.attack(attack, block.sampled(block.open), budget, flag="black-box")
 
 
-def _prove_open(block: Block, verifier: object, budget: Budget) -> None:
+def _prove_open(block: Block, verifier: Verifier, budget: Budget) -> None:
     if len(block.open):
         block.prove(verifier, block.open, budget)
 
@@ -128,7 +129,7 @@ def _attack_wide(block: Block, budget: Budget) -> None:
     if attack is None or threat is None or len(rows) == 0 or budget.spent:
         return
     with block.timed("attack", rows):
-        found = block.search(attack, rows, threat, budget)
+        found = block.run(attack, rows, threat, budget)
     for row, refuted in zip(rows.tolist(), found.refuted.tolist(), strict=True):
         block.flags[row].add("wide-hit" if refuted else "wide-miss")
 
