@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import HARD, QUESTION, Command, Done
+from commands import HARD, QUESTION, Command, Done, write_question
 
 MODEL, DATA, THREAT = ("digits-cnn",), ("--data", "digits"), ("--threat", "linf:0.1")
 SHAPE = (4, 1, 8, 8)
@@ -119,6 +119,12 @@ def test_a_folder_that_cannot_be_written(withstand: Command) -> None:
 def test_a_folder_without_permission(withstand: Command) -> None:
     Path("locked").mkdir(mode=0o500)
     refused(withstand("audit", *QUESTION, "--out", "locked/run"), "--out")
+
+
+def test_results_that_cannot_be_written(withstand: Command) -> None:
+    onnx, vnnlib = write_question(1.5)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--results", "no/such/folder/answer.txt")
+    refused(done, "answer.txt")
 
 
 def test_a_plan_that_does_not_match_the_run_folder(run: Path, withstand: Command) -> None:

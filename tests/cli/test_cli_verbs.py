@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import HARD, QUESTION, Command
+from commands import HARD, QUESTION, Command, write_question
 
 
 def test_attack_tells_each_attack_and_all_together(withstand: Command) -> None:
@@ -139,24 +139,6 @@ def test_ls_lists_methods(withstand: Command) -> None:
     assert "pgd" in done.out
     told = withstand("ls", "--methods", "--json").json["methods"]
     assert {("attack", "pgd"), ("verifier", "crown")} <= {(row["kind"], row["name"]) for row in told}
-
-
-def write_question(limit: float) -> tuple[str, str]:
-    """The network y = (x0 - x1, 0) on the unit square, and the question whether y0 reaches `limit`."""
-    import torch
-
-    from withstand.graph.capture import capture
-    from withstand.graph.onnx_writer import write_onnx
-
-    layer = torch.nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
-    Path("net.onnx").write_bytes(write_onnx(capture(layer, (2,))))
-    names = ("X_0", "X_1", "Y_0", "Y_1")
-    lines = [f"(declare-const {name} Real)" for name in names]
-    lines += [f"(assert ({sign} {name} {edge}))" for name in names[:2] for sign, edge in ((">=", 0.0), ("<=", 1.0))]
-    Path("prop.vnnlib").write_text("\n".join([*lines, f"(assert (>= Y_0 {limit}))"]))
-    return "net.onnx", "prop.vnnlib"
 
 
 @pytest.mark.parametrize(("limit", "word"), [(0.5, "sat"), (1.5, "unsat")])

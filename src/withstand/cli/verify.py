@@ -67,6 +67,8 @@ def verify(
 def _answer(onnx: Path, vnnlib: Path, timeout: float, results: Path | None, json: bool) -> None:
     from withstand.verification.vnncomp import decide
 
+    if results is not None:
+        results.touch()
     with only_results_on_stdout():
         answer = decide(onnx, vnnlib, timeout)
     if results is not None:
