@@ -116,14 +116,14 @@ def gather(regions: list[Region]) -> tuple[Box, Cases]:
     """
     lower, upper = (torch.stack([getattr(r.threat, edge) for r in regions]) for edge in ("lower", "upper"))
     counts = [torch.bincount(r.property.group).tolist() for r in regions]
-    sizes = [max(c[k] for c in counts if k < len(c)) for k in range(max(map(len, counts)))]
+    sizes = [max(c[k] if k < len(c) else c[0] for c in counts) for k in range(max(map(len, counts)))]
     weight, offset = [], []
     for region in regions:
         group = region.property.group
         order = []
         for number, size in enumerate(sizes):
             own = (group == (number if number <= int(group.max()) else 0)).nonzero().squeeze(1).tolist()
-            order += (own + own[:1] * size)[:size] if len(own) <= size else own
+            order += own + own[:1] * (size - len(own))
         weight.append(region.property.weight[order])
         offset.append(region.property.offset[order])
     layout = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))

@@ -21,8 +21,10 @@ from withstand.verification.problem import Problem
 MAX_PAIRED = 4
 """Groups of up to so many rows also get the mean of every two rows: a positive mean proves one of them positive."""
 
-STARTS = 32
-"""Points from which each falsification walks."""
+STARTS = 64
+"""Points from which the first falsification walks; each later one has twice as many, up to MAX_STARTS."""
+
+MAX_STARTS = 2048
 
 
 @verifier
@@ -47,9 +49,9 @@ class InputSplit:
     def prove(self, problem: Problem) -> Generator[Evidence, None, str | None]:
         """Candidates, and the running bound of every open question after each batch of boxes."""
         tree = _Tree(problem)
-        yield from tree.falsify(None)
         pool = Pool(tree.roots(), self.best_first)
         batches = 0
+        yield from tree.falsify(pool)
         while len(pool):
             pool.drop(~problem.open)
             boxes = pool.take(min(tree.bounder.fitting(self.entries), 4096, 64 << batches))
@@ -80,7 +82,7 @@ class _Tree:
         with torch.no_grad():
             self.level = 2 * needed(problem.grade, problem.graph(problem.x0))
         self.floor = torch.full_like(self.level, torch.inf)
-        self.stuck = False
+        self.stuck, self.rounds = False, 0
 
     def roots(self) -> Boxes:
         questions = len(self.problem)
@@ -168,22 +170,24 @@ class _Tree:
         right = Boxes(boxes.question, boxes.low.scatter(1, axis, middle), boxes.high, boxes.bound, boxes.groups)
         return Boxes.join([left, right])
 
-    def falsify(self, pool: Pool | None) -> Generator[Evidence, None, None]:
-        """PGD over each open question's whole box: from random points, or from the middles of its worst boxes."""
+    def falsify(self, pool: Pool) -> Generator[Evidence, None, None]:
+        """PGD over each open question's whole box: from random points, and from the middles of its worst boxes."""
         problem, shape = self.problem, self.problem.graph.input_shape
+        count = min(STARTS << self.rounds, MAX_STARTS)
+        self.rounds += 1
         for question in problem.open.nonzero().squeeze(1).tolist():
             threat = Box(lower=self.low[question].reshape(shape), upper=self.high[question].reshape(shape))
-            if pool is None:
-                start, method = (self.low[question] + self.high[question]).expand(STARTS, -1) / 2, PGD()
-            else:
-                own = pool.boxes[(pool.boxes.question == question).nonzero().squeeze(1)]
-                if not len(own):
-                    continue
-                worst = own[own.bound.topk(min(STARTS, len(own)), largest=False).indices]
-                start, method = (worst.low + worst.high) / 2, PGD(start=False, step=0.02)
-            y = problem.y[question : question + 1].expand(len(start), *problem.y.shape[1:])
-            found = run(method, problem.graph, start.reshape(-1, *shape), y, threat, problem.property)
-            yield from self._offer(torch.full((len(start),), question), found.x.flatten(1))
+            own = pool.boxes[(pool.boxes.question == question).nonzero().squeeze(1)]
+            worst = own[own.bound.topk(min(STARTS, len(own)), largest=False).indices]
+            middles = (worst.low + worst.high) / 2
+            anywhere = self.low[question].expand(count, -1)
+            for method, start in ((PGD(start=False, step=0.02), middles), (PGD(), anywhere)):
+                x0 = start.reshape(-1, *shape)
+                y = problem.y[question : question + 1].expand(len(x0), *problem.y.shape[1:])
+                found = run(method, problem.graph, x0, y, threat, problem.property, seed=self.rounds, batch=MAX_STARTS)
+                yield from self._offer(torch.full((len(x0),), question), found.x.flatten(1))
+                if not problem.open[question]:
+                    break
 
 
 def with_means(rows: Rows) -> Rows:
