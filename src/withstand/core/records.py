@@ -54,7 +54,7 @@ class Check(Record):
 class SampleRecord(Record):
     """One line of samples.jsonl: one sample, one question, settled or given up.
 
-    bound: best sound lower bound on the margin (None: none computed). margin: lowest margin seen at an admissible point.
+    bound: best sound lower bound on the margin (None: none computed). margin: the lowest at an admissible point.
     distance: of the witness from the clean input, in the threat's norm. witness: its file, relative to the run folder.
     certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest refuted (None:
     none was). flags: names of doubtful things seen on the way; alarms count them.
@@ -91,7 +91,7 @@ class Counts(Record):
 
 
 class Seconds(Record):
-    """Wall seconds a stage took, summed over resumed parts of the run."""
+    """Wall seconds, summed over resumed parts of the run; attack and verify are summed over workers too."""
 
     doctor: float = 0.0
     attack: float = 0.0
@@ -156,7 +156,9 @@ class RunRecord(Record):
     plan: Plan
     origin: Origin
     state: Literal["running", "partial", "complete"] = "running"
-    samples: int = Field(default=0, description="how many the run is to settle; its summary counts those settled so far")
+    samples: int = Field(
+        default=0, description="how many the run is to settle; its summary counts those settled so far"
+    )
     began: datetime = Field(default_factory=lambda: datetime.now(UTC))
     ended: datetime | None = None
     input_shape: list[int]
