@@ -1,6 +1,6 @@
 """Input splitting against the exact least margin by enumeration of ReLU phases, and its parts alone."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 import torch
@@ -300,7 +300,7 @@ def test_candidates_lie_in_their_threat_and_violate():
     )
     threat = Box(lower=torch.zeros(2, dtype=torch.float64), upper=torch.ones(2, dtype=torch.float64))
     problem = Problem(graph, torch.full((1, 2), 0.5).double(), torch.zeros(1), threat, at_least(1.9))
-    found = [e for e in InputSplit().prove(problem) if isinstance(e, Candidate)]
+    found = [e for e in islice(InputSplit().prove(problem), 5) if isinstance(e, Candidate)]
     assert found
     for evidence in found:
         assert threat.contains(evidence.x, evidence.x).all()
