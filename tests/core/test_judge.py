@@ -203,6 +203,7 @@ def test_no_stream_of_evidence_proves_and_refutes_one_question(stream):
         assert (verdict.grade is not None) == (verdict.status is Status.PROVED)
         if verdict.status is Status.REFUTED:
             assert verdict.margin <= 0
+            assert verdict.witness is not None
             assert judge.threat.contains(judge.x0[row : row + 1], verdict.witness[None]).all()
         if verdict.status is Status.PROVED:
             assert verdict.bound > 0

@@ -209,7 +209,6 @@ def test_competition_files_are_read_fast(shared, folder):
         regions = read_vnnlib(base / name)
         best = min(best, time.process_time() - start)
         assert len(regions) == (2 if name == "prop_6.vnnlib" else 1)
-        assert all((r.threat.lower < r.threat.upper).all() or folder != "acasxu" for r in regions)
         assert all(int(r.property.group.max()) + 1 <= 9 for r in regions)
     assert best < 0.3  # about 0.02 s of 784 inputs and 0.1 s of 3072 on a free core
 
