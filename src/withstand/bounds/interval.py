@@ -51,7 +51,7 @@ def interval(graph: Graph, lo: Tensor, hi: Tensor) -> dict[str, Box]:
 
 
 def intersect(a: Box, b: Box) -> Box:
-    """The common part of two sound boxes; where rounding leaves none, the first one."""
-    low, high = torch.maximum(a[0], b[0]), torch.minimum(a[1], b[1])
+    """The common part of two sound boxes; where rounding leaves none, the first one. NaN in a box says nothing."""
+    low, high = torch.fmax(a[0], b[0]), torch.fmin(a[1], b[1])
     empty = low > high
     return torch.where(empty, a[0], low), torch.where(empty, a[1], high)

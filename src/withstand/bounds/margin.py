@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.bounds.linear import Relaxation, least
+from withstand.bounds.planes import no_news
 from withstand.bounds.refine import crown, ibp, row_limit
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Box
@@ -48,9 +49,9 @@ class Bounds:
             weight = weight.reshape(*weight.shape[:2], *shape)
             bound = least(by_boxes.select(samples), output, weight)
             if not self.relaxation.affine_only:
-                bound = torch.maximum(bound, least(self.relaxation.select(samples), output, weight))
+                bound = torch.fmax(bound, least(self.relaxation.select(samples), output, weight))
             found.append(bound)
-        return torch.cat(found) + rows.offset
+        return no_news(torch.cat(found) + rows.offset)
 
 
 def prepare(

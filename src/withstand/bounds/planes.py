@@ -46,3 +46,8 @@ def finite(plane: Sequence[Tensor], without: float) -> list[Tensor]:
     parts = torch.broadcast_tensors(*plane)
     bad = ~torch.stack(parts).isfinite().all(0)
     return [*(p.masked_fill(bad, 0.0) for p in parts[:-1]), parts[-1].masked_fill(bad, without)]
+
+
+def no_news(bound: Tensor) -> Tensor:
+    """Lower bounds with minus infinity in place of NaN, which infinite boxes can leave."""
+    return torch.where(bound.isnan(), -torch.inf, bound)

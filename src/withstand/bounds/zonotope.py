@@ -15,6 +15,7 @@ from withstand.bounds import affine, relax
 from withstand.bounds.affine import Attrs
 from withstand.bounds.interval import intersect, step
 from withstand.bounds.linear import part
+from withstand.bounds.planes import no_news
 from withstand.bounds.rule import Affine, Box, Elementwise, active, rule_of
 from withstand.core.property import Rows
 from withstand.core.threat import Threat
@@ -130,7 +131,7 @@ class Zonotopes:
         for chunk, weight in zip(self.chunks, rows.weight.split(sizes), strict=True):
             shaped = weight.reshape(*weight.shape[:2], *chunk.output.centre.shape[1:])
             found.append(chunk.output.lowest(chunk.threat, chunk.x0, shaped))
-        return torch.cat(found) + rows.offset
+        return no_news(torch.cat(found) + rows.offset)
 
 
 def _propagate(graph: Graph, threat: Threat, x0: Tensor, terms: int) -> _Chunk:
@@ -169,8 +170,11 @@ def _affine(graph: Graph, node: Node, rule: Affine, values: Mapping[str, Zonotop
         value = values[node.inputs[position]]
         radius = radius + affine.radius(rule, value.radius, position, args, node.attrs)
         for found, terms in ((parts, value.inputs), (extra, value.padded(errors.count))):
-            folded = affine.forward(rule, terms.flatten(0, 1), position, args, node.attrs)
-            found.append(folded.reshape(*terms.shape[:2], *centre.shape[1:]))
+            shape = (*terms.shape[:2], *centre.shape[1:])
+            if terms.shape[1]:
+                found.append(affine.forward(rule, terms.flatten(0, 1), position, args, node.attrs).reshape(shape))
+            else:
+                found.append(centre.new_zeros(shape))
     return Zonotope(centre, torch.stack(parts).sum(0), torch.stack(extra).sum(0), radius)
 
 
@@ -194,4 +198,6 @@ def _boxed(box: Box, inputs: int, errors: _Errors) -> Zonotope:
     none = low.new_zeros(len(low), 0, *low.shape[1:])
     zero = low.new_zeros(()).expand(len(low), inputs, *low.shape[1:])
     centre = (low / 2 + high / 2).nan_to_num(0.0, 0.0, 0.0)
-    return errors.add(Zonotope(centre, zero, none, torch.zeros_like(low)), (high / 2 - low / 2).nan_to_num(torch.inf))
+    return errors.add(
+        Zonotope(centre, zero, none, torch.zeros_like(low)), (high / 2 - low / 2).nan_to_num(torch.inf, torch.inf)
+    )

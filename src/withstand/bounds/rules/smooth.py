@@ -45,6 +45,11 @@ def _reciprocal(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
     return [point, -point]
 
 
+def _erf(lo: Tensor, hi: Tensor, slope: Tensor) -> list[Tensor]:
+    point = (-(slope * math.sqrt(math.pi) / 2).log()).sqrt()
+    return [point, -point]
+
+
 def _spans_zero(lo: Tensor, hi: Tensor) -> Tensor:
     return (lo <= 0) & (hi >= 0)
 
@@ -52,6 +57,7 @@ def _spans_zero(lo: Tensor, hi: Tensor) -> Tensor:
 sigmoid_bend = pieces([0.0], [1, -1])
 add_rule(Elementwise("sigmoid", _sigmoid, sigmoid_bend, sigmoidal=True))
 add_rule(Elementwise("tanh", _tanh, sigmoid_bend, sigmoidal=True))
+add_rule(Elementwise("erf", _erf, sigmoid_bend, sigmoidal=True))
 add_rule(Elementwise("softplus", _softplus, convex))
 add_rule(Elementwise("exp", _exp, convex))
 add_rule(Elementwise("log", _log, concave))
