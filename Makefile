@@ -12,6 +12,9 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 
+# The nets of the tests are small: threads would only wait for each other.
+test test-slow: export OMP_NUM_THREADS = 1
+
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
@@ -25,12 +28,13 @@ audit: $(STAMPS)/core
 	@for model in $(MODELS); do \
 		$(BIN)/withstand audit $$model --data digits --threat linf:0.1 --out runs/$$model || exit; \
 	done
+	@$(BIN)/withstand report $(MODELS:%=runs/%)
 
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMPS)/test
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
