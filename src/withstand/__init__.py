@@ -1,6 +1,7 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls`, `check`.
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
+`check`.
 """
 
 from importlib import import_module
