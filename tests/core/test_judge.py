@@ -131,17 +131,36 @@ def test_refuted_then_proved_raises_with_both_evidences():
     judge.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")
     with pytest.raises(Contradiction, match="refuted by pgd and proved by ibp") as caught:
         judge.hear(Lower(at(1), torch.tensor([0.3]), Grade.FLOAT32), "ibp")
-    assert caught.value.witness.tolist() == pytest.approx([0.48])
+    assert caught.value.x.tolist() == pytest.approx([0.48])
     assert caught.value.bound == pytest.approx(0.3)
 
 
 def test_proved_then_refuted_raises_with_both_evidences():
     judge = make()
-    judge.hear(Lower(at(1), torch.tensor([0.3]), Grade.FLOAT32), "ibp")
+    judge.hear(Lower(at(1), torch.tensor([0.1]), Grade.FLOAT32), "ibp")
     with pytest.raises(Contradiction) as caught:
         judge.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")
-    assert (caught.value.row, caught.value.refuted_by, caught.value.proved_by) == (1, "pgd", "ibp")
-    assert caught.value.bound == pytest.approx(0.3)
+    assert (caught.value.row, caught.value.found_by, caught.value.proved_by) == (1, "pgd", "ibp")
+    assert caught.value.bound == pytest.approx(0.1)
+
+
+def test_a_bound_above_a_margin_seen_is_a_fault_in_either_order():
+    """The clean margin of row 0 is 0.4: no sound bound lies above it, though nothing is refuted."""
+    with pytest.raises(Contradiction, match=r"margin 0.4 at a point found by the clean input, below the bound 0.5 of"):
+        make().hear(Lower(at(0), torch.tensor([0.5]), Grade.FLOAT32), "broken")
+    judge = make()
+    judge.hear(Lower(at(0), torch.tensor([0.3]), Grade.FLOAT32), "broken")
+    with pytest.raises(Contradiction) as caught:
+        judge.hear(Candidate(at(0), torch.tensor([[0.6]])), "pgd")
+    assert (caught.value.found_by, caught.value.proved_by) == ("pgd", "broken")
+    assert caught.value.x.tolist() == pytest.approx([0.6])
+    assert caught.value.threat == judge.threat
+
+
+def test_a_bound_within_rounding_of_a_margin_seen_is_none():
+    judge = make()
+    judge.hear(Lower(at(0), judge.clean[:1] + 5e-4, Grade.FLOAT32), "ibp")
+    assert judge.status[0] is Status.PROVED
 
 
 def test_the_middle_of_a_box_is_a_candidate_like_any_other():
@@ -173,26 +192,36 @@ events = st.one_of(
 )
 
 
+def fault_of(judge, evidence):
+    try:
+        judge.hear(evidence, "any")
+    except Contradiction as fault:
+        return fault
+
+
 @given(st.lists(events, max_size=12))
 def test_no_stream_of_evidence_proves_and_refutes_one_question(stream):
     judge = make()
     settled: dict[int, Status] = {}
+    lowest, highest = judge.clean.tolist(), [-math.inf] * 3
     for kind, row, value in stream:
         evidence = (
             Candidate(at(row), torch.tensor([[value]]))
             if kind == "point"
             else Lower(at(row), torch.tensor([value]), Grade.FLOAT32)
         )
-        contrary = Status.PROVED if kind == "point" else Status.REFUTED
-        try:
-            judge.hear(evidence, kind)
-        except Contradiction as caught:
-            fault = caught.row
-        else:
-            fault = None
+        if judge.status[row] is not Status.INVALID:
+            if kind == "bound":
+                highest[row] = max(highest[row], value)
+            elif judge.threat.contains(judge.x0[row : row + 1], torch.tensor([[value]])).all():
+                lowest[row] = min(lowest[row], 2 * value - 1)
+        apart = [high - low for high, low in zip(highest, lowest)]
+        fault = fault_of(judge, evidence)
         if fault is not None:
-            assert settled[fault] is contrary
+            assert fault.row == row
+            assert apart[row] > 0
             break
+        assert max(apart) < 2e-3  # more than rounding is a fault
         for i, status in enumerate(judge.status):
             assert settled.get(i, status) is status  # a verdict never changes
             if status is not Status.UNKNOWN:

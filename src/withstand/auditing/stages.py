@@ -30,7 +30,7 @@ SHORT = "pgd:steps=20"
 
 @dataclass(frozen=True)
 class Fault:
-    """A contradiction of the tool: one question with a replayed witness and a proof."""
+    """A contradiction of the tool: a bound, and the point that shows it wrong (a witness if the bound is a proof)."""
 
     sentence: str
     witness: Witness
@@ -148,7 +148,9 @@ def _settled(block: Block, reach: Reach | None) -> Settled:
     for row, _ in judge.disagreements:
         block.flags[row].add("replay-disagrees")
     refuted = [i for i, status in enumerate(judge.status) if status is Status.REFUTED]
-    witnesses = {block.ids[i]: _witness(block, i, judge.witness[i], str(judge.method[i])) for i in refuted}
+    witnesses = {
+        block.ids[i]: _witness(block, i, judge.witness[i], judge.found_by[i], block.setup.threat) for i in refuted
+    }
     records = [_record(block, reach, i, witnesses.get(block.ids[i])) for i in range(len(block.ids))]
     return Settled(records, witnesses, block.spent["attack"], block.spent["verify"])
 
@@ -190,7 +192,7 @@ def _reason(block: Block, row: int) -> str:
     return f"attacks brought the margin to {float(judge.margin[row]):.4g}, {proof}{stopped}"
 
 
-def _witness(block: Block, row: int, x: Tensor, method: str) -> Witness:
+def _witness(block: Block, row: int, x: Tensor, method: str, threat: Threat) -> Witness:
     setup, judge = block.setup, block.judge
     outputs = setup.model(x[None]).detach()
     return Witness(
@@ -199,10 +201,10 @@ def _witness(block: Block, row: int, x: Tensor, method: str) -> Witness:
         y=block.y[row].cpu().numpy(),
         id=block.ids[row],
         property=str(setup.property),
-        norm=setup.threat.norm,
-        radius=setup.threat.radius,
-        domain=setup.threat.domain,
-        levels=setup.threat.levels or 0,
+        norm=threat.norm,
+        radius=threat.radius,
+        domain=threat.domain,
+        levels=threat.levels or 0,
         adversarial=block.answers(outputs)[0],
         margin=float(setup.property.margin(outputs, judge.y[row : row + 1])[0]),
         method=method,
@@ -212,5 +214,6 @@ def _witness(block: Block, row: int, x: Tensor, method: str) -> Witness:
 
 def _fault(block: Block, clash: Contradiction) -> Fault:
     row = clash.row
-    sentence = str(clash).replace(f"Sample {row} ", f"Sample {block.ids[row]} ", 1)
-    return Fault(sentence, _witness(block, row, clash.witness, clash.refuted_by), clash.bound, clash.proved_by)
+    point = _witness(block, row, clash.x, clash.found_by, clash.threat)
+    clash.row = block.ids[row]
+    return Fault(str(clash), point, clash.bound, clash.proved_by)

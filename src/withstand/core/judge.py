@@ -2,7 +2,8 @@
 
 A candidate is a witness only if, rounded to the declared input type, it lies in its threat, violates the property in
 the model and violates it again in the replay (onnxruntime). A lower bound is a proof only if it clears zero by the
-rounding error its arithmetic may hide. A question both refuted and proved is a fault of the tool.
+rounding error its arithmetic may hide. A question both refuted and proved is a fault of the tool, and so is a lower
+bound above the margin of a point that was seen.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,19 @@ from withstand.core.threat import Threat
 GUARD = {Grade.FLOAT32: 1e-5, Grade.FLOAT64: 1e-10, Grade.SLACK64: 0.0, Grade.LEAVES: 0.0}
 """How far above zero a bound must be to count as a proof, as a share of max(1, largest output), by arithmetic."""
 
+ROUNDING = 1e-3
+"""How far a bound may lie above the margin of a point, as a share of max(1, largest output): generous, because only a
+wrong bound, not a rounded one, is a fault."""
+
+
+def scale_of(outputs: Tensor) -> Tensor:
+    """The size [B] of outputs [B, ...] that rounding errors grow with: the largest of each row, at least 1."""
+    return outputs.flatten(1).abs().amax(1).nan_to_num(1.0, 1.0).clamp(min=1)
+
 
 def needed(grade: Grade, outputs: Tensor) -> Tensor:
     """The bound [B] a proof must exceed, from the outputs [B, ...] at x0: rounding errors grow with them."""
-    return GUARD[grade] * outputs.flatten(1).abs().amax(1).nan_to_num(1.0, 1.0).clamp(min=1)
+    return GUARD[grade] * scale_of(outputs)
 
 
 class Status(StrEnum):
@@ -36,14 +46,27 @@ class Status(StrEnum):
 
 
 class Contradiction(ToolFault):
-    """One question was refuted by a replayed witness and proved by a bound; both are kept here."""
+    """A bound of `proved_by` that a point x of the threat, found by `found_by`, shows to be wrong: both are kept here.
 
-    def __init__(self, row: int, witness: Tensor, refuted_by: str, bound: float, proved_by: str) -> None:
-        super().__init__(
-            f"Sample {row} was refuted by {refuted_by} and proved by {proved_by} (bound {bound:.3g}): "
-            "withstand contradicts itself; please report it with the run folder."
-        )
-        self.row, self.witness, self.refuted_by, self.bound, self.proved_by = row, witness, refuted_by, bound, proved_by
+    Either the point is a replayed witness and the bound a proof, or its margin lies clearly below the bound.
+    """
+
+    def __init__(
+        self, row: int, x: Tensor, margin: float, threat: Threat, found_by: str, bound: float, proved_by: str
+    ) -> None:
+        self.row, self.x, self.margin, self.threat, self.found_by = row, x, margin, threat, found_by
+        self.bound, self.proved_by = bound, proved_by
+        super().__init__(row)
+
+    def __str__(self) -> str:
+        if self.margin <= 0:
+            told = f"was refuted by {self.found_by} and proved by {self.proved_by} (bound {self.bound:.3g})"
+        else:
+            told = (
+                f"has the margin {self.margin:.3g} at a point found by {self.found_by}, below the bound "
+                f"{self.bound:.3g} of {self.proved_by}"
+            )
+        return f"Sample {self.row} {told}: withstand contradicts itself; please report it with the run folder."
 
 
 @dataclass(frozen=True)
@@ -93,9 +116,13 @@ class Judge:
         self.margin = self.clean if threat.anchored else torch.full_like(self.clean, torch.inf)
         self.margin = self.margin.clone()
         self.bound = torch.full_like(self.clean, -torch.inf)
+        self.rounding = (ROUNDING * scale_of(outputs)).tolist()
         self.method: list[str | None] = [None] * len(x0)
         self.grade: list[Grade | None] = [None] * len(x0)
         self.witness = x0.clone()
+        """The point of the lowest margin of every row: a witness where the row is refuted."""
+        self.found_by = ["the clean input"] * len(x0)
+        self.bounded_by = [""] * len(x0)
         self.disagreements: list[tuple[int, str]] = []
         """Rows whose candidate violates the property in the model but not in the replay, with the method."""
 
@@ -148,13 +175,12 @@ class Judge:
     def _keep_point(self, row: int, x: Tensor, output: Tensor, margin: float, violated: bool, method: str) -> None:
         if self.status[row] is Status.INVALID or margin >= self.margin[row]:
             return
-        if violated and self.status[row] is Status.PROVED:
-            raise Contradiction(row, x, method, float(self.bound[row]), str(self.method[row]))
-        self.margin[row] = margin
-        if violated:
-            if self.status[row] is Status.UNKNOWN:
-                self.status[row], self.method[row] = Status.REFUTED, method
-            self.witness[row], self.outputs[row] = x, output
+        bound = float(self.bound[row])
+        if (violated and self.status[row] is Status.PROVED) or bound > margin + self.rounding[row]:
+            raise Contradiction(row, x, margin, self._threat(row), method, bound, self.bounded_by[row])
+        self.margin[row], self.witness[row], self.outputs[row], self.found_by[row] = margin, x, output, method
+        if violated and self.status[row] is Status.UNKNOWN:
+            self.status[row], self.method[row] = Status.REFUTED, method
 
     def _weigh_bound(self, evidence: Lower, method: str) -> None:
         need = needed(evidence.grade, self.clean_outputs[evidence.rows])
@@ -162,9 +188,14 @@ class Judge:
         for row, bound, proof in zip(evidence.rows.tolist(), evidence.bound.tolist(), proved, strict=True):
             if self.status[row] is Status.INVALID:
                 continue
-            if proof and self.status[row] is Status.REFUTED:
-                raise Contradiction(row, self.witness[row], str(self.method[row]), bound, method)
+            margin = float(self.margin[row])
+            if (proof and self.status[row] is Status.REFUTED) or bound > margin + self.rounding[row]:
+                threat, found_by = self._threat(row), self.found_by[row]
+                raise Contradiction(row, self.witness[row], margin, threat, found_by, bound, method)
             if bound > self.bound[row]:
-                self.bound[row] = bound
+                self.bound[row], self.bounded_by[row] = bound, method
             if proof and self.status[row] is Status.UNKNOWN:
                 self.status[row], self.method[row], self.grade[row] = Status.PROVED, method, evidence.grade
+
+    def _threat(self, row: int) -> Threat:
+        return self.threat.pick(torch.tensor([row]), self.x0)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
-
-SLACK = 1e-6  # relative; a point counts as inside, and a proof covers, up to radius * (1 + SLACK) + FLOOR * scale,
-FLOOR = 1e-7  # where the scale is the largest value of the domain, at least 1: float32 rounds inputs by that much
+from withstand.core.tolerance import GRID, reach
 
 
 def rowwise(values: Tensor, like: Tensor) -> Tensor:
@@ -56,9 +54,8 @@ class Threat(ABC):
 
     @property
     def reach(self) -> float:
-        """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""
-        scale = max([1.0, *(abs(edge) for edge in self.domain if math.isfinite(edge))])
-        return self.radius * (1 + SLACK) + FLOOR * scale
+        """The radius that membership and proofs use (see `withstand.core.tolerance`)."""
+        return reach(self.radius, self.domain)
 
     @abstractmethod
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
@@ -95,7 +92,7 @@ class Threat(ABC):
         inside = (self.distance(x0, x) <= self.reach) & ((flat >= low) & (flat <= high)).all(1)
         if self.levels is not None:
             scaled = flat.double() * self.levels
-            inside &= ((scaled - scaled.round()).abs() <= 1e-4).all(1)
+            inside &= ((scaled - scaled.round()).abs() <= GRID).all(1)
         return inside
 
     def box(self, x0: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from withstand.core.errors import InputError
+from withstand.core.tolerance import GRID, reach
 
 FORM = 1
 """Version of the file's form."""
-
-_SLACK, _FLOOR = 1e-6, 1e-7  # the tolerance of withstand.core.threat, which this file cannot import without torch
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class Witness:
     def inside(self) -> bool:
         """Whether x lies in the threat: radius, domain and, if the input is quantised, its grid."""
         x = self.x.astype(np.float64)
-        near = self.distance <= self.radius * (1 + _SLACK) + _FLOOR
+        near = self.distance <= reach(self.radius, self.domain)
         within = bool(((x >= self.domain[0]) & (x <= self.domain[1])).all())
-        on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= 1e-4).all())
+        on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= GRID).all())
         return near and within and on_grid
 
 

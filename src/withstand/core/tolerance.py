@@ -1,0 +1,18 @@
+"""How much rounding a witness may hide behind: one rule for the judge (torch) and for replay (numpy)."""
+
+import math
+
+SLACK = 1e-6
+"""Share of the radius by which float32 rounds distances."""
+
+FLOOR = 1e-7
+"""Share of the largest value of the domain, at least 1, by which float32 rounds inputs."""
+
+GRID = 1e-4
+"""How far from a whole number, in steps of the grid, a quantised input may lie."""
+
+
+def reach(radius: float, domain: tuple[float, float]) -> float:
+    """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""
+    scale = max([1.0, *(abs(edge) for edge in domain if math.isfinite(edge))])
+    return radius * (1 + SLACK) + FLOOR * scale
