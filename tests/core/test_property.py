@@ -65,7 +65,7 @@ def test_losses_fall_towards_violation() -> None:
 
 
 def test_losses_a_property_lacks_and_wrong_sizes() -> None:
-    with pytest.raises(InputError, match="has no loss 'ce'; use the loss 'margin'"):
+    with pytest.raises(InputError, match="has no loss 'ce'; use margin"):
         Band(0.1).loss("ce", OUTPUTS, OUTPUTS)
     with pytest.raises(InputError, match="has no loss 'dlr'"):
         NotClass(1).loss("dlr", OUTPUTS, LABELS)

@@ -93,10 +93,10 @@ def audit(
     limit: int | None = None,
     budget: float | str | None = None,
     out: str | PathLike[str] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "cpu",
     workers: int = 1,
-    property: str | Property = "argmax",
+    property: str | Property | None = None,
     plan: Plan | str | PathLike[str] | None = None,
     batch: int | None = None,
     progress: Listener | None = None,
@@ -106,23 +106,25 @@ def audit(
     model, data, threat, property: as on the command line, or objects in memory. limit: only the first samples.
     budget: wall time in seconds or as "10m" (none: every method runs to its own end). out: the run folder; unless
     given, `runs/<model>-<data>-<threat>-<seed>`. A folder that holds samples of the same plan is resumed. workers:
-    processes. plan: a saved plan (or its file), which fills in whatever is left at its default. batch: samples settled
-    together; it changes no result. progress: called with each event.
+    processes. plan: a saved plan (or its file), which fills in limit, budget, seed and property where they are None
+    (unless given: all samples, no end, 0, argmax). batch: samples settled together; it changes no result. progress:
+    called with each event.
 
     Ctrl-C ends the audit early with a valid folder and the state "partial".
 
-    Raises InputError when an input cannot be used, or the folder holds a run of another plan; ToolFault when the tool
-    contradicts itself (both pieces of evidence are then in the folder `faults`).
+    Raises InputError when an input cannot be used (a property must have a text that reads back), or the folder holds a
+    run of another plan; ToolFault when the tool contradicts itself (both pieces of evidence are then in the folder
+    `faults`).
     """
     if workers < 1:
         raise InputError(f"There must be at least one worker, not {workers}.")
     if batch is not None and batch < 1:
         raise InputError(f"The batch must hold at least one sample, not {batch}.")
     names = _name(model), _name(data)
-    agreed = make_plan(*names, threat, str(property), limit=limit, seed=seed, budget=budget, base=plan)
-    asked = property if isinstance(property, Property) else agreed.property
+    asked = None if property is None else str(property)
+    agreed = make_plan(*names, threat, asked, limit=limit, seed=seed, budget=budget, base=plan)
     clock = Budget(agreed.budget_seconds)
-    with pose(model, data, threat, asked, limit=agreed.limit, device=device) as question:
+    with pose(model, data, threat, agreed.property, limit=agreed.limit, device=device) as question:
         folder = RunFolder(out or default_folder(names[0], names[1], _slug(agreed, question), agreed.seed))
         folder.open()
         try:

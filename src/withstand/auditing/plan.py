@@ -6,12 +6,15 @@ from typing import Any
 
 from withstand.core.budget import parse_duration
 from withstand.core.errors import InputError
+from withstand.core.property import parse_property
 from withstand.core.records import Plan, RunRecord
-from withstand.core.registry import build, components, suggest
-from withstand.core.threat import Threat
+from withstand.core.registry import build, suggest
+from withstand.core.threat import Box, Threat
+from withstand.core.threat_text import parse_threat
 
-ATTACKS = ("noise", "pgd", "apgd:restarts=3", "square:queries=1000")
-"""Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm."""
+ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=3", "square:queries=1000")
+"""Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
+do not work in the threat's norm, or walk down a loss that the property does not offer, are left out."""
 
 VERIFIERS = ("ibp", "crown")
 """Verifiers of an audit, cheap to dear."""
@@ -24,36 +27,55 @@ def make_plan(
     model: str,
     data: str,
     threat: str | Threat,
-    property: str = "argmax",
+    property: str | None = None,
     *,
     limit: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     budget: float | str | None = None,
     base: Plan | str | PathLike[str] | None = None,
 ) -> Plan:
-    """A checked plan. base: a plan (or its file) for everything that is left at its default here.
+    """A checked plan. base: a plan (or its file) for everything that is None here. Without one, property is `argmax`,
+    seed 0, and there is no limit and no budget.
 
-    Raises InputError when the base cannot be read, a method is unknown or does not work in the threat's norm.
+    Raises InputError when the base cannot be read, a method is unknown, does not work in the threat's norm or needs a
+    loss that the property does not offer, or the threat or the property has no text that reads back.
     """
-    norm = threat.norm if isinstance(threat, Threat) else threat.partition(":")[0].strip()
     if base is not None and not isinstance(base, Plan):
         base = load_plan(base)
+    text = property if property is not None else "argmax" if base is None else base.property
+    norm, losses = _norm(threat), parse_property(text).losses
     if base is None:
-        attacks = [text for text in ATTACKS if norm in components("attack")[text.partition(":")[0]].norms]
+        attacks = [text for text in ATTACKS if _misfit(build("attack", text), norm, losses) is None]
         base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))
     plan = base.model_copy(
         update={
             "model": model,
             "data": data,
             "threat": threat_text(threat),
-            "property": base.property if property == "argmax" else property,
+            "property": text,
             "limit": base.limit if limit is None else limit,
-            "seed": seed or base.seed,
+            "seed": base.seed if seed is None else seed,
             "budget_seconds": base.budget_seconds if budget is None else seconds_of(budget),
         }
     )
-    _check(plan, norm)
+    _check(plan, norm, losses)
     return plan
+
+
+def _norm(threat: str | Threat) -> str:
+    if isinstance(threat, str):
+        return parse_threat(threat).norm
+    if isinstance(threat, Box):
+        raise InputError("A run's threat is linf, l2 or l1; ask about boxes with `withstand verify --onnx --vnnlib`.")
+    return threat.norm
+
+
+def _misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
+    """Why an attack cannot serve in a threat of this norm and a property of these losses, or None."""
+    if norm not in attack.norms:
+        return f"works for {', '.join(attack.norms)}, not for {norm}"
+    loss = getattr(attack, "loss", "margin")
+    return None if loss in losses else f"walks down {loss}, the property offers {' and '.join(losses)}"
 
 
 def threat_text(threat: str | Threat) -> str:
@@ -108,11 +130,11 @@ def seconds_of(budget: float | str) -> float:
     return float(budget)
 
 
-def _check(plan: Plan, norm: str) -> None:
+def _check(plan: Plan, norm: str, losses: tuple[str, ...]) -> None:
     for text in plan.attacks:
-        attack = build("attack", text)
-        if norm not in attack.norms:
-            raise InputError(f"The attack {text!r} works for {', '.join(attack.norms)}, not for {norm}; remove it.")
+        misfit = _misfit(build("attack", text), norm, losses)
+        if misfit is not None:
+            raise InputError(f"The attack {text!r} {misfit}; remove it.")
     for text in plan.verifiers:
         build("verifier", text)
     if any(not factor > 0 for factor in plan.curve):

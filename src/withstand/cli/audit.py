@@ -24,10 +24,10 @@ def audit(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
     ] = None,
-    seed: options.Seed = 0,
+    seed: options.SeedOrNone = None,
     device: options.Device = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes to share the samples.")] = 1,
-    property: options.Property = "argmax",
+    property: options.PropertyOrNone = None,
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", metavar="FILE", help="Write the plan of this run to FILE as well.")
     ] = None,
@@ -73,9 +73,9 @@ def _agree(
     model: str | None,
     data: str | None,
     threat: str | None,
-    property: str,
+    property: str | None,
     limit: int | None,
-    seed: int,
+    seed: int | None,
     budget: str | None,
     plan: Path | None,
 ) -> "Plan":

@@ -28,14 +28,19 @@ Threat = Annotated[str, _THREAT]
 ModelOrNone = Annotated[str | None, _MODEL]
 DataOrNone = Annotated[str | None, _DATA]
 ThreatOrNone = Annotated[str | None, _THREAT]
-Property = Annotated[
-    str, typer.Option("--property", metavar="P", help="What must hold: argmax, not-class:CLASS or band:WIDTH.")
+_PROPERTY_FORMS = "What must hold: argmax, not-class:CLASS or band:WIDTH."
+Property = Annotated[str, typer.Option("--property", metavar="P", help=_PROPERTY_FORMS)]
+PropertyOrNone = Annotated[
+    str | None, typer.Option("--property", metavar="P", help=f"{_PROPERTY_FORMS} Unless given, the plan's, or argmax.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N samples.")]
 BudgetText = Annotated[
     str | None, typer.Option("--budget", metavar="TIME", help="Wall time of the search, as 90s, 10m or 1.5h.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of every random choice.")]
+SeedOrNone = Annotated[
+    int | None, typer.Option("--seed", metavar="S", help="Seed of every random choice. Unless given, the plan's, or 0.")
+]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="Where torch computes: cpu, cuda, cuda:1 ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 

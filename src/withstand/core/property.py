@@ -6,6 +6,7 @@ positive. Argmax is one row a group; an unsafe region of VNN-LIB (an "or" of "an
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,7 +44,12 @@ class Rows:
 
 
 class Property(ABC):
-    """What must stay true of outputs [B, ...], told per row by a target y [B] (a label, a reference value)."""
+    """What must stay true of outputs [B, ...], told per row by a target y [B] (a label, a reference value).
+
+    losses: what an attack may walk down on. Every property offers the margin; labels offer others too.
+    """
+
+    losses: ClassVar[tuple[Loss, ...]] = ("margin",)
 
     @abstractmethod
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
@@ -56,15 +62,17 @@ class Property(ABC):
         return rows.combine(rows.value(flat))
 
     def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
-        """[B]: a loss that falls towards violation. Every property offers `margin`; labels offer `ce` and `dlr` too."""
+        """[B]: a loss that falls towards violation, one of `losses`. Raises InputError for another."""
         if name == "margin":
             return self.margin(outputs, y)
-        raise InputError(f"The property {self} has no loss {name!r}; use the loss 'margin'.")
+        raise InputError(f"The property {self} has no loss {name!r}; use {' or '.join(self.losses)}.")
 
 
 @dataclass(frozen=True)
 class Argmax(Property):
     """The label y stays the largest of the logits [B, K]."""
+
+    losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce", "dlr")
 
     def __str__(self) -> str:
         return "argmax"
@@ -98,6 +106,8 @@ class Argmax(Property):
 class NotClass(Property):
     """The class `target` does not become the largest of the logits: what a targeted attack breaks. y plays no part."""
 
+    losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce")
+
     target: int
 
     def __str__(self) -> str:
@@ -126,7 +136,7 @@ class Band(Property):
     width: float
 
     def __str__(self) -> str:
-        return f"band:{self.width:g}"
+        return f"band:{self.width!r}"
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         reference = y.to(dtype).reshape(len(y), -1).expand(-1, outputs)

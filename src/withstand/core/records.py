@@ -27,7 +27,9 @@ class Plan(Record):
     limit: int | None = None
     seed: int = 0
     budget_seconds: float | None = None
-    sample_queries: int | None = Field(default=None, description="forward passes a sample the attacks may spend")
+    sample_queries: int | None = Field(
+        default=None, description="forward passes a sample the attacks listed may spend, alarms and curve aside"
+    )
     attacks: list[str] = Field(default_factory=list, description="cheap to dear, as `name:parameter=value`")
     verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
     curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
