@@ -118,6 +118,17 @@ def test_infinite_intervals_are_bounded_where_the_function_is():
         assert [float(t) for t in line] == [0.0, least, 0.0, most]
 
 
+def test_softplus_has_no_jump():
+    """Bounds hold log(1 + exp(x)), as onnxruntime computes it, and not torch's x from 20 on, to the last digits."""
+    rule = rules()["softplus"]
+    assert isinstance(rule, Elementwise)
+    x = 20 + torch.linspace(-1e-9, 1e-9, 201, dtype=torch.float64)
+    exact = x + torch.log1p(torch.exp(-x))
+    low, high = relax.image(rule, x[:1], x[-1:], {})
+    assert float(low) == pytest.approx(float(exact.min()), abs=1e-14)
+    assert float(high) == pytest.approx(float(exact.max()), abs=1e-14)
+
+
 def test_poles_and_missing_values_give_no_bound():
     across = (torch.tensor([[-1.0]]), torch.tensor([[2.0]]))
     for op in ("reciprocal", "log", "sqrt"):

@@ -232,6 +232,28 @@ def test_the_same_value_twice_cancels_in_linear_bounds_and_zonotopes():
     assert [float(low), float(high)] == pytest.approx([-1.0, 1.0], abs=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_overflow_proves_nothing(method):
+    """exp overflows, the difference of two infinities is unknown, and a factor of 0 must not make a number of it."""
+    nodes = [
+        Node("e", "exp", ("x",)),
+        Node("n", "mul", ("x", "two")),
+        Node("f", "exp", ("n",)),
+        Node("d", "sub", ("e", "f")),
+        Node("g", "mul", ("d", "x")),
+        Node("m", "max", ("d", "g")),
+        Node("y", "abs", ("m",)),
+    ]
+    two = torch.tensor([2.0])
+    model = Graph(nodes, {"two": two}, input="x", output="y", input_shape=(1,), output_shape=(1,))
+    x0, threat = torch.full((1, 1), 1e5), Linf(10.0, (-1e6, 1e6))
+    rows = Rows(-torch.ones(1, 1, 1), torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
+    found = prepare(method, model, threat, x0)
+    assert float(found.boxes["d"][0]) == -torch.inf
+    assert float(found.boxes["g"][1]) == torch.inf
+    assert float(found.lower(rows)) == -torch.inf
+
+
 def test_the_grade_is_the_arithmetic_of_the_weights():
     assert grade(dense([2, 2], dtype=torch.float32)) is Grade.FLOAT32
     assert grade(dense([2, 2], dtype=torch.float64)) is Grade.FLOAT64

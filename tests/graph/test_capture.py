@@ -189,6 +189,17 @@ def test_exported_programs_of_fixed_and_open_batch(tmp_path, options):
         torch.testing.assert_close(model(x), CNN(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}])
+def test_exported_programs_that_mix_samples_are_refused(tmp_path, options):
+    with pytest.raises(CaptureError, match="mixes the samples"):
+        read_pt2(saved(tmp_path, Mixing(), (4,), **options))
+
+
+def test_a_softplus_with_a_jump_is_refused():
+    with pytest.raises(CaptureError, match="cut off at 5"):
+        capture(nn.Softplus(threshold=5), (4,))
+
+
 def test_exported_programs_are_never_unpickled(tmp_path):
     import zipfile
 

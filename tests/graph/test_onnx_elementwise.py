@@ -16,10 +16,13 @@ def test_operators_of_one_value(op):
     agrees(network([node(op)], [None, 3, 4], opset=18), low=0.1 if op in POSITIVE else -3.0, high=3.0)
 
 
-@pytest.mark.parametrize("op", ["LeakyRelu", "Elu", "Celu", "HardSigmoid", "ThresholdedLike"])
-@pytest.mark.parametrize("alpha", [0.05, 0.5, 1.5])
+SLOPES = [(op, a) for op in ("LeakyRelu", "Elu", "Celu", "HardSigmoid", "PRelu") for a in (0.05, 0.5, 1.5)]
+FALLING = [("LeakyRelu", -0.5), ("Elu", -0.5), ("PRelu", -0.5)]
+
+
+@pytest.mark.parametrize(("op", "alpha"), SLOPES + FALLING)
 def test_operators_with_a_slope(op, alpha):
-    if op == "ThresholdedLike":
+    if op == "PRelu":
         data = network([node("PRelu", "x s")], [None, 3, 4], {"s": np.full((3, 1), alpha, np.float32)})
     else:
         data = network([node(op, alpha=alpha)], [None, 3, 4])

@@ -108,6 +108,14 @@ def test_concat_and_split(axis):
     agrees(network(nodes, [None, 2, 4], sizes, opset=13))
 
 
+def test_split_into_a_number_of_parts():
+    nodes = [node("Split", "x", "a b c", axis=2, num_outputs=3), node("Concat", "c a b", axis=2)]
+    agrees(network(nodes, [None, 2, 7], opset=18))
+    for opset in (11, 13):  # equal parts, the last of which nothing reads
+        nodes = [node("Split", "x", "a b c", axis=2), node("Sub", "b a")]
+        agrees(network(nodes, [None, 2, 6], opset=opset))
+
+
 @settings(max_examples=25, deadline=None)
 @given(start=st.integers(-8, 8), stop=st.integers(-8, 8), step=st.sampled_from([-2, -1, 1, 2, 3]))
 def test_slices_as_python_counts(start, stop, step):

@@ -27,7 +27,7 @@ def arguments(graph: Graph, node: Node, shapes: Mapping[str, torch.Size]) -> lis
 
 
 def box(rule: Affine, inputs: Sequence[Tensor | Box], attrs: Attrs) -> Box:
-    """The output's box from the boxes of the activations and the tensors of the constants."""
+    """The output's box from the boxes of the activations and the constants; NaN where infinite boxes leave it."""
     run = OPS[rule.op].run
     if not rule.signed:
         ends = []
@@ -42,8 +42,7 @@ def box(rule: Affine, inputs: Sequence[Tensor | Box], attrs: Attrs) -> Box:
     args: list[Value] = [v if isinstance(v, Tensor) else v[0].shape[1:] for v in inputs]
     middle = [v if isinstance(v, Tensor) else low / 2 + high / 2 for v in inputs]
     centre, reach = run(*middle, **attrs), radius(rule, high / 2 - low / 2, position, args, attrs)
-    low, high = centre - reach, centre + reach
-    return torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
+    return centre - reach, centre + reach
 
 
 def forward(rule: Affine, x: Tensor, position: int, args: Sequence[Value], attrs: Attrs) -> Tensor:

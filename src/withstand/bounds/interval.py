@@ -11,17 +11,19 @@ from withstand.graph.ir import Graph, Node
 
 
 def step(graph: Graph, node: Node, boxes: Mapping[str, Box]) -> Box:
-    """The box of a node's value from the boxes of its inputs.
+    """The box of a node's value from the boxes of its inputs; infinite where infinite inputs leave NaN.
 
     Raises InputError when the node's operator has no rule.
     """
     rule = rule_of(graph, node)
     if isinstance(rule, Elementwise):
-        return relax.image(rule, *boxes[node.inputs[0]], node.attrs)
-    if isinstance(rule, Affine):
+        low, high = relax.image(rule, *boxes[node.inputs[0]], node.attrs)
+    elif isinstance(rule, Affine):
         inputs = [graph.constant(i) if graph.is_constant(i) else boxes[i] for i in node.inputs]
-        return affine.box(rule, inputs, node.attrs)
-    return rule.interval(*aligned(graph, node, boxes), **node.attrs)
+        low, high = affine.box(rule, inputs, node.attrs)
+    else:
+        low, high = rule.interval(*aligned(graph, node, boxes), **node.attrs)
+    return torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
 
 
 def aligned(graph: Graph, node: Node, boxes: Mapping[str, Box]) -> list[Box]:

@@ -37,7 +37,7 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
         except Exception as error:
             raise CaptureError(_why(name, error)) from error
         graph = simplify(lower_program(program, name))
-        _compare(module, graph, example, name)
+        _compare(module, graph, example.expand(BATCH, *input_shape), name)
     return graph
 
 
@@ -61,9 +61,16 @@ def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "mode
 
 
 def from_program(program: "torch.export.ExportedProgram", name: str = "model") -> Model:
-    """The model of an exported program (one float input with the batch first)."""
+    """The model of an exported program (one float input with the batch first), compared with it on random samples.
+
+    Errors: CaptureError, one sentence with the construct that cannot become a graph.
+    """
     with _quiet():
         graph = simplify(lower_program(program.run_decompositions(_decompositions()), name))
+        (given,) = program.graph_signature.user_inputs
+        (example,) = (node.meta["val"] for node in program.graph.nodes if node.name == given)
+        rows = example.shape[0] if isinstance(example.shape[0], int) else BATCH
+        _compare(program.module(), graph, torch.zeros(rows, *graph.input_shape, dtype=example.dtype), name)
     return Model(name, graph, graph, graph.input_shape, graph.output_shape)
 
 
@@ -131,16 +138,17 @@ def _why(name: str, error: Exception) -> str:
     return f"{name} holds {what}{where}, so it cannot be captured as a graph."
 
 
-def _compare(module: nn.Module, graph: Graph, example: Tensor, name: str) -> None:
+def _compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
+    """On random samples in the shape, type and place of `like` [B, *shape]."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.rand(BATCH, *example.shape[1:], generator=generator)
+    x = torch.rand(like.shape, generator=generator)
     with torch.no_grad():
-        theirs = module(x.to(example)).float().cpu()
+        theirs = module(x.to(like)).float().cpu()
         ours = graph(x)
     theirs = theirs[:, None] if theirs.dim() == 1 else theirs
     if ours.shape != theirs.shape:
         shapes = f"{tuple(theirs.shape)} instead of {tuple(ours.shape)}"
-        raise CaptureError(f"{name} gives outputs of shape {shapes} on {BATCH} samples, so its samples are not apart.")
+        raise CaptureError(f"{name} gives outputs of shape {shapes} on {len(x)} samples, so its samples are not apart.")
     gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
     if not gap <= TOLERANCE:
         reason = "probably because it mixes the samples of a batch, keeps a state or is random"

@@ -131,7 +131,7 @@ class Reading:
         elif all(isinstance(i, Tensor) for i in known):
             results = self._fold(node)
         else:
-            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, _count(used)))
+            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, _count(used), len(node.output)))
         several = results if isinstance(results, list) else [results]
         self.values.update({o: value for o, value in zip(node.output, several) if o})
 

@@ -106,7 +106,6 @@ op("neg", linear=True)(torch.neg)
 op("relu", monotone=True)(torch.relu)
 op("sigmoid", monotone=True)(torch.sigmoid)
 op("tanh", monotone=True)(torch.tanh)
-op("softplus", monotone=True)(F.softplus)
 op("erf", monotone=True)(torch.erf)
 op("exp", monotone=True)(torch.exp)
 op("log", monotone=True)(torch.log)
@@ -121,6 +120,12 @@ op("floor", monotone=True)(torch.floor)
 op("round", monotone=True)(torch.round)
 
 
+@op("softplus", monotone=True)
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), which beyond 40 is x itself in float64 too (torch's own 20 leaves a jump of 2e-9)."""
+    return F.softplus(x, threshold=40)
+
+
 @op("leaky_relu", monotone=True)
 def leaky_relu(x: Tensor, *, slope: float) -> Tensor:
     """x where positive, else slope * x (0 <= slope <= 1)."""
@@ -129,7 +134,7 @@ def leaky_relu(x: Tensor, *, slope: float) -> Tensor:
 
 @op("elu", monotone=True)
 def elu(x: Tensor, *, alpha: float) -> Tensor:
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """x where positive, else alpha * (exp(x) - 1) (alpha >= 0)."""
     return F.elu(x, alpha)
 
 

@@ -9,6 +9,9 @@ from withstand.graph.aten_ops import array, captures
 from withstand.graph.builder import Array, Builder, Unsupported, Value
 from withstand.graph.lower import arith
 
+EXACT_SOFTPLUS = 16
+"""From here on log(1 + exp(x)) is x, to a rounding of float32."""
+
 UNARY = "neg relu sigmoid tanh exp log sqrt reciprocal abs sign sin cos silu floor erf"
 
 
@@ -103,6 +106,8 @@ def round_(b: Builder, x: Array, decimals: int = 0) -> Array:
 
 @captures("softplus")
 def softplus(b: Builder, x: Array, beta: float = 1, threshold: float = 20) -> Array:
+    if threshold < EXACT_SOFTPLUS:
+        raise Unsupported(f"is a softplus cut off at {threshold:g}, where it jumps")
     return _scaled(b, arith.unary(b, "softplus", _scaled(b, x, beta)), 1 / beta)
 
 
@@ -125,7 +130,7 @@ def prelu(b: Builder, x: Array, weight: torch.Tensor) -> Array:
 
 @captures("elu")
 def elu(b: Builder, x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
-    return _scaled(b, arith.unary(b, "elu", _scaled(b, x, input_scale), alpha=float(alpha)), scale)
+    return _scaled(b, arith.elu(b, _scaled(b, x, input_scale), float(alpha)), scale)
 
 
 @captures("selu")

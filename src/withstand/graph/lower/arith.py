@@ -1,5 +1,7 @@
 """Element-wise operations of one or several broadcast arrays."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -95,9 +97,17 @@ def leaky_relu(b: Builder, x: Array, slope: Array | float) -> Array:
     return binary(b, "sub", unary(b, "relu", x), binary(b, "mul", below, scale))
 
 
+def elu(b: Builder, x: Array, alpha: float) -> Array:
+    """x where positive, else alpha * (exp(x) - 1), for any alpha."""
+    if alpha >= 0:
+        return unary(b, "elu", x, alpha=alpha)
+    below = binary(b, "sub", unary(b, "exp", clip(b, x, -math.inf, 0.0)), torch.tensor(1.0))
+    return binary(b, "add", unary(b, "relu", x), binary(b, "mul", below, torch.tensor(alpha)))
+
+
 def selu(b: Builder, x: Array, alpha: float, scale: float) -> Array:
     """scale * elu(x; alpha)."""
-    return binary(b, "mul", unary(b, "elu", x, alpha=alpha), torch.tensor(scale))
+    return binary(b, "mul", elu(b, x, alpha), torch.tensor(scale))
 
 
 def hard_sigmoid(b: Builder, x: Array, alpha: float, beta: float) -> Array:

@@ -16,7 +16,7 @@ from withstand.graph.builder import Array, Builder, Unsupported, Value
 class Call:
     """One ONNX node to lower: its inputs (None where left out), attributes and version of the operator set.
 
-    outputs: how many outputs are used.
+    outputs: how many outputs are used, up to the last one. named: how many the node names.
     """
 
     op: str
@@ -24,6 +24,7 @@ class Call:
     attrs: dict[str, Any]
     opset: int
     outputs: int
+    named: int
 
     def array(self, index: int) -> Array:
         """An input that must be there."""

@@ -68,7 +68,7 @@ def prelu(b: Builder, c: Call) -> Array:
 
 @lowers("Elu")
 def elu(b: Builder, c: Call) -> Array:
-    return arith.unary(b, "elu", c.array(0), alpha=float(c.attrs.get("alpha", 1.0)))
+    return arith.elu(b, c.array(0), float(c.attrs.get("alpha", 1.0)))
 
 
 @lowers("Selu")

@@ -55,7 +55,7 @@ def concat(b: Builder, c: Call) -> Array:
 @lowers("Split")
 def split(b: Builder, c: Call) -> list[Array]:
     x, axis = c.array(0), c.attrs.get("axis", 0)
-    size, parts = x.shape[axis], c.attrs.get("num_outputs", c.outputs)
+    size, parts = x.shape[axis], c.attrs.get("num_outputs", c.named)
     even = -(-size // parts)
     sizes = c.ints(1, "split") or [min(even, size - start) for start in range(0, size, even)]
     ends = list(itertools.accumulate(sizes, initial=0))
@@ -156,10 +156,7 @@ def _weights(c: Call, size: int, target: int, scale: float | None) -> Tensor:
     from onnx.reference import ReferenceEvaluator
 
     modern = c.op == "Resize" and c.opset >= 11
-    names = (
-        "mode coordinate_transformation_mode cubic_coeff_a exclude_outside nearest_mode antialias extrapolation_value"
-    )
-    attrs = {k: v for k, v in c.attrs.items() if k in names.split()}
+    attrs = {k: v for k, v in c.attrs.items() if k in RESIZE_ATTRIBUTES.split()}
     if not modern:
         attrs |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     if attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or attrs.get("keep_aspect_ratio_policy"):
