@@ -38,22 +38,23 @@ def some_evidence(verifier, problem):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bounds_never_exceed_what_sampling_finds(name, threat, dtype):
-    for seed in range(3):
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    for seed in range(2):
         graph = random_net([5, 12, 9, 3], seed, dtype)
-        x0 = torch.rand(7, 5, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        x0 = torch.rand(4, 5, generator=torch.Generator().manual_seed(seed)).to(dtype)
         y = graph(x0).argmax(1)
         problem = Problem(graph, x0, y, threat, Argmax())
-        many = torch.arange(7).repeat(400)
+        many = torch.arange(4).repeat(400)
         points = threat.sample(x0[many], RowRandom(torch.arange(len(many))))
-        sampled = Argmax().margin(graph(points), y[many]).reshape(400, 7).amin(0)
+        sampled = Argmax().margin(graph(points), y[many]).reshape(400, 4).amin(0)
         evidence = some_evidence(build("verifier", name), problem)
         assert any(isinstance(e, Lower) for e in evidence)
         for piece in evidence:
             assert piece.rows.dtype == torch.long
-            assert ((piece.rows >= 0) & (piece.rows < 7)).all()
+            assert ((piece.rows >= 0) & (piece.rows < 4)).all()
             if isinstance(piece, Lower):
                 assert piece.grade is problem.grade
-                assert (piece.bound <= sampled[piece.rows] + 1e-5).all()
+                assert (piece.bound <= sampled[piece.rows] + tolerance).all()
             if isinstance(piece, Candidate):
                 assert threat.contains(x0[piece.rows], piece.x).all()
 
