@@ -6,6 +6,7 @@ here, on the held-out images, with withstand's own attacks and bounds.
 """
 
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from withstand.bounds import interval, lower_bound
 from withstand.builtin.digits import Images, digits_split
 from withstand.builtin.models import BUILTIN, INPUT_SHAPE, architecture, builtin_model
+from withstand.core.evidence import Grade
+from withstand.core.judge import needed
 from withstand.core.property import Argmax
 from withstand.core.registry import build
 from withstand.core.runner import run
@@ -171,14 +174,19 @@ def attacked(graph: Graph, images: Images, radius: float) -> Tensor:
 
 
 def proved(graph: Graph, images: Images, radius: float, open: Tensor) -> Tensor:
-    """Whether each image is proved by some method [N]. Only the rows `open` [N] are tried, cheap methods first."""
+    """Whether each image is proved by some method [N], as the judge counts proofs in float32.
+
+    Only the rows `open` [N] are tried, cheap methods first.
+    """
     done = torch.zeros_like(open)
     for method in METHODS:
         left = (open & ~done).nonzero().squeeze(1)
+        if len(left) == 0:
+            break
         rows = Argmax().rows(images.y[left], graph.output_shape[0])
         with torch.no_grad():
             low = lower_bound(method, graph, Linf(radius, DOMAIN), images.x[left], rows)
-        done[left] = rows.combine(low) > 0
+            done[left] = rows.combine(low) > needed(Grade.FLOAT32, graph(images.x[left]))
     return done
 
 
@@ -198,34 +206,38 @@ def card(name: str, module: nn.Module, images: Images) -> str:
         lines.append(f"| {radius} | {share(proved(graph, images, radius, right))} | {share(right)} |")
     recipe = RECIPES[name]
     count = sum(weight.numel() for weight in module.parameters())
-    return f"""# {name}
+    paragraphs = (
+        f"A small network for handwritten digits, {BUILTIN[name]}. It comes with withstand so that a first audit needs "
+        "no download. It is no product: use it to learn what an audit says.",
+        "- **Input**: grey images of 8 x 8 pixels in [0, 1], as 1 x 8 x 8. **Output**: ten logits. No normalisation.",
+        "- **Architecture**: convolution to 16 channels (3 x 3), convolution to 32 (3 x 3, stride 2), linear to 64, "
+        f"linear to 10, with ReLU between them; {count:,} weights.",
+        "- **Data**: the 1,797 digits that come inside scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of "
+        "Handwritten Digits, UCI, 1998), divided by 16.",
+        f"- **Split**: rows ordered by the SHA-256 hash of their number; the first {len(images.x)} are held out, the "
+        f"other {1797 - len(images.x):,} train. Writers are not kept apart, and no figure of the held-out images is of "
+        "other writers.",
+        f"- **Recipe**: {recipe.text} Adam, {recipe.epochs} epochs of batches of {BATCH}, learning rate up to "
+        f"{recipe.peak:g} and down along a cosine, gradients clipped to length 8, half of the images moved by up to "
+        f"one pixel, seed {SEED}.",
+        f"## Measured on the {len(images.x)} held-out images",
+        "\n".join(["| linf radius | certified accuracy | attacked accuracy |", "|---|---|---|", *lines]),
+        "The true robust accuracy lies between the two. The row of radius 0 is the clean accuracy. Certified: a bound "
+        f"by {' or '.join(METHODS)} in float32 proves the image, as in an audit; images that an attack broke are not "
+        f"tried. Attacked: right under {' and '.join(f'`{a}`' for a in ATTACKS)}.",
+        "The recipe and its constants were chosen with these figures in view, so they flatter the model a little. "
+        f"Written by `python scripts/train_builtin.py {name}` with torch {torch.__version__.partition('+')[0]}.",
+    )
+    text = "\n\n".join([f"# {name}", *map(wrapped, paragraphs)]) + "\n"
+    return text.replace("\n\n- **", "\n- **").replace("\n- **Input", "\n\n- **Input")
 
-A small network for handwritten digits, {BUILTIN[name]}. It comes with withstand so that a first audit needs no
-download. It is no product: use it to learn what an audit says.
 
-- **Input**: grey images of 8 x 8 pixels in [0, 1], as 1 x 8 x 8. **Output**: ten logits. No normalisation.
-- **Architecture**: convolution to 16 channels (3 x 3), convolution to 32 (3 x 3, stride 2), linear to 64, linear to
-  10, with ReLU between them; {count:,} weights.
-- **Data**: the 1,797 digits that come inside scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of
-  Handwritten Digits, UCI, 1998), divided by 16.
-- **Split**: rows ordered by the SHA-256 hash of their number; the first {len(images.x)} are held out, the other
-  {1797 - len(images.x):,} train. Writers are not kept apart, and no figure of the held-out images is of other writers.
-- **Recipe**: {recipe.text} Adam, {recipe.epochs} epochs of batches of {BATCH}, learning rate up to {recipe.peak:g} and
-  down along a cosine, gradients clipped to length 8, half of the images moved by up to one pixel, seed {SEED}.
-
-## Measured on the {len(images.x)} held-out images
-
-| linf radius | certified accuracy | attacked accuracy |
-|---|---|---|
-{chr(10).join(lines)}
-
-The true robust accuracy lies between the two. The row of radius 0 is the clean accuracy. Certified: the margin's lower
-bound is positive by {" or ".join(METHODS)}, in float32; images that an attack
-broke are not tried. Attacked: right under {", ".join(f"`{a}`" for a in ATTACKS)}.
-
-The recipe and its constants were chosen with these figures in view, so they flatter the model a little. Written by
-`python scripts/train_builtin.py {name}` with torch {torch.__version__.partition("+")[0]}.
-"""
+def wrapped(text: str) -> str:
+    """A paragraph or an item of a list in lines of at most 120 characters; tables and headings stay as they are."""
+    if text.startswith(("|", "#")):
+        return text
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def main(arguments: list[str]) -> None:
