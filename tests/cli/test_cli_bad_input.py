@@ -1,6 +1,7 @@
 """Wrong input gets exit code 2 and one sentence with the fix, never a traceback."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,82 @@ def save(name: str, x: np.ndarray, y: np.ndarray) -> str:
         (np.full(SHAPE, np.nan, "f4"), np.zeros(4, int), "NaN"),
         (np.full(SHAPE, 3.0, "f4"), np.zeros(4, int), "domain"),
         (np.zeros((0, 1, 8, 8), "f4"), np.zeros(0, int), "no samples"),
-        (np.zeros(SHAPE, "f4"), np.array(["a", "b", "c", "d"]), "class numbers"),
+        (np.zeros(SHAPE, "f4"), np.array(["a", "b", "c", "d"]), "words"),
+        (np.zeros(SHAPE, "f4"), np.array([0, 1, 2, 0.5]), "whole numbers"),
+        (np.zeros(SHAPE, "f4"), np.array([0, 1, 2, 2**63], "u8"), "9.22e+18"),
     ],
-    ids=["shape", "label-above", "label-below", "lengths", "nan", "outside-domain", "empty", "words"],
+    ids=[
+        "shape",
+        "label-above",
+        "label-below",
+        "lengths",
+        "nan",
+        "outside-domain",
+        "empty",
+        "words",
+        "fractions",
+        "huge",
+    ],
 )
 def test_data_that_does_not_fit(x: np.ndarray, y: np.ndarray, word: str, withstand: Command) -> None:
     refused(withstand("audit", *MODEL, "--data", save("data.npz", x, y), *THREAT), word)
+
+
+FACTORIES = """
+import sys
+import torch
+
+
+def linear():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+
+def half():
+    return linear().half()
+
+
+def double():
+    return linear().double()
+
+
+class Whole(torch.nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10].long()
+
+
+def number():
+    return 3
+
+
+def leave():
+    sys.exit(0)
+
+
+def fail():
+    raise RuntimeError("no such file")
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "word"),
+    [
+        ("half", "float16"),
+        ("double", "float64"),
+        ("Whole", "int64"),
+        ("number", "returned int"),
+        ("leave", "SystemExit"),
+        ("fail", "no such file"),
+        ("linear?depth=3", "depth"),
+        ("sub/linear", "without slashes"),
+    ],
+)
+def test_factories_that_make_no_usable_model(
+    factory: str, word: str, withstand: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("odd_factories.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "odd_factories", raising=False)
+    refused(withstand("doctor", f"odd_factories:{factory}", *DATA, *THREAT), word)
 
 
 @pytest.mark.parametrize("data", ["absent.npz", "digit", "data.npz[", "data.npz[a,b]", "empty/", "table.txt"])

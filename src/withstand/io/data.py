@@ -167,9 +167,12 @@ def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
 
 def _targets(name: str, y: np.ndarray, notes: list[str]) -> Tensor:
     if y.dtype.kind not in "biuf":
-        raise InputError(f"{name}: labels are {y.dtype}, not numbers; give class numbers counted from 0.")
+        what = "words" if y.dtype.kind in "US" else str(y.dtype)
+        raise InputError(f"{name}: labels are {what}, not numbers; give class numbers counted from 0.")
     if not np.isfinite(y).all():
         raise InputError(f"{name}: labels hold a NaN or an infinity; repair or remove those rows.")
+    if (np.abs(y.astype(np.float64)) > 2**53).any():
+        raise InputError(f"{name}: labels reach {np.abs(y.astype(np.float64)).max():.3g}; give smaller numbers.")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():

@@ -31,7 +31,7 @@ def build_module(text: str) -> nn.Module:
     """
     where, _, query = text.partition("?")
     module_name, _, attribute = where.partition(":")
-    if not (module_name and attribute) or "/" in module_name or module_name.endswith(".py"):
+    if not (module_name and attribute) or "/" in where or module_name.endswith(".py"):
         raise InputError(
             f"Model {text!r} is not understood; write it as package.module:factory, without slashes or .py."
         )
@@ -86,7 +86,7 @@ def _import(name: str) -> ModuleType:
         around = [path.stem for path in Path.cwd().glob("*.py")]
         hint = suggest(missing, around) if around else "correct the name or start in the folder that holds it."
         raise InputError(f"There is no Python module {missing!r} to import; {hint}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"Importing {name} failed with {type(error).__name__}: {_line(error)}; repair the module."
         ) from error
@@ -124,7 +124,7 @@ def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
         module = factory(**given)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{where} failed with {type(error).__name__}: {_line(error)}; repair it or its arguments."
         ) from error
@@ -163,10 +163,14 @@ def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int
             except Exception as error:
                 complaint = complaint or _line(error)
                 continue
-            if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS:
+            if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS and out.is_floating_point():
                 return shape
-            kind = f"outputs of shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
-            complaint = complaint or f"{_ROWS} samples gave {kind}, not one row of outputs each"
+            complaint = complaint or f"{_ROWS} samples gave {_kind(out)}, not one row of float outputs each"
+    odd = [
+        t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() and t.element_size() != 4
+    ]
+    if odd:
+        raise InputError(f"The model holds {odd[0]} numbers, samples are float32; let it return module.float().")
     size = " x ".join(map(str, sample))
     raise InputError(f"The model does not run on samples of {size} ({complaint}); give it data of the shape it takes.")
 
@@ -177,7 +181,14 @@ _ROWS = 7
 
 def _probe(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
     like = next(module.parameters(), torch.zeros(()))
-    return torch.full((_ROWS, *shape), 0.5, device=like.device, dtype=like.dtype)
+    return torch.full((_ROWS, *shape), 0.5, device=like.device)
+
+
+def _kind(value: object) -> str:
+    """What a value is, for sentences: a tensor's type of numbers and shape, or the name of its class."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{value.dtype} of shape {tuple(value.shape)}"
 
 
 def _arrangements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
