@@ -116,7 +116,7 @@ def commands_page() -> str:
             info = parameter.annotation.__metadata__[0]
             metavar = f" {info.metavar}" if info.metavar else ""
             name = (info.default if isinstance(info.default, str) else "") + metavar
-            default = f"`{parameter.default}`" if isinstance(parameter.default, str | int) else ""
+            default = f"`{parameter.default}`" if isinstance(parameter.default, str | int | float) else ""
             lines.append(f"| `{cell(name.strip())}` | {cell(info.help)} | {default.replace('`False`', '')} |")
         lines.append("")
     return "\n".join(lines)

@@ -35,7 +35,6 @@ def envelope(run: Run) -> Figure | None:
     drawing, axes = _canvas(7.2, 3.5, run.ball.norm)
     _draw(axes, points)
     axes.axvline(run.ball.radius, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    left = run.ball.radius > 0.6 * points[-1].radius
     left = run.ball.radius > 0.5 * points[-1].radius
     side = "right" if left else "left"
     _label(axes, f"audited: {run.ball.radius:.4g}", (run.ball.radius, 0), (-6 if left else 6, 7), INK, ha=side)

@@ -24,8 +24,14 @@ MEANING = {
 NAMES = {"proved": "proved", "unknown": "unknown", "refuted": "refuted", "invalid": "wrong when clean"}
 
 _ADVICE = {
-    "black box beats white box": "Distrust the upper end; find what hides the gradient, attack more without it.",
-    "one step beats many": "Give the attacks more restarts or another loss; a stronger attack must not do worse.",
+    "black box beats white box": (
+        "A sample or two may be luck, since the search is random; more mean that something hides the gradient: "
+        "distrust the upper end, and attack more without gradients."
+    ),
+    "one step beats many": (
+        "A sample or two may be luck; more mean that the iterated attacks lose their way: "
+        "give them more restarts or another loss."
+    ),
     "larger radius does not hurt": "Distrust the upper end; attack without gradients and look for what hides them.",
     "zero gradients": "Attack with a loss on the logits or without gradients; look for saturated or rounded layers.",
     "NaN gradients": "Find the operation that divides by zero or overflows near these samples.",
@@ -34,7 +40,10 @@ _ADVICE = {
     "non-determinism": "Switch off dropout and other random layers, or fix their seed inside the model.",
     "softmax before the loss": "Give the model without its last softmax, so that it returns logits.",
     "quantised input": "Declare the stored form of the input, for example linf:8/255@u8, and audit again.",
-    "too many unknown": "Give a larger budget or a stronger verifier.",
+    "too many unknown": (
+        "Look at the curve: at a smaller radius both ends may meet. Give a larger budget where the time ran out. "
+        "Proofs come easily only on networks trained for them; on others the fast bounds used here are loose."
+    ),
 }
 _DEFAULT_ADVICE = "Find the cause before you use the numbers of this run."
 
