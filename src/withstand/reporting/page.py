@@ -37,7 +37,7 @@ def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> P
     runs = [read_run(one) for one in folder]
     if not runs:
         raise InputError("No run folder was named; give at least one folder that `withstand audit` wrote.")
-    home = Path(path.relpath(path.commonpath([run.folder.resolve().parent for run in runs])))
+    home = Path(path.commonpath([run.folder.resolve().parent for run in runs]))
     target = Path(out) if out else home / "index.html"
     return _write(target, render_several(runs, target.parent))
 
