@@ -75,8 +75,10 @@ def transpose(rule: Affine, rows: Tensor, position: int, args: Sequence[Value], 
     if rule.adjoint is not None:
         back = rule.adjoint(folded, position, args, **attrs)
     else:
-        zero = rows.new_zeros(()).expand(len(folded), *shape)
-        back = torch.func.vjp(lambda x: forward(rule, x, position, args, attrs), zero)[1](folded)[0]
+        with torch.enable_grad():
+            zero = rows.new_zeros(()).expand(len(folded), *shape).requires_grad_()
+            image = forward(rule, zero, position, args, attrs)
+        (back,) = torch.autograd.grad(image, zero, folded, create_graph=folded.requires_grad)
     return back.reshape(*rows.shape[:2], *shape)
 
 
