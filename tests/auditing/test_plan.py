@@ -3,13 +3,15 @@
 import json
 
 import pytest
+import torch
 from lab import PLAN, THREAT, Lab
 
 import withstand
-from withstand.auditing.plan import load_plan, make_plan, save_plan, threat_text
+from withstand.auditing.plan import ATTACKS, load_plan, make_plan, save_plan, threat_text
 from withstand.auditing.runfolder import default_folder
 from withstand.core.errors import InputError
-from withstand.core.threat import Linf
+from withstand.core.property import Band, Linear, parse_property
+from withstand.core.threat import Box, Linf
 from withstand.core.threat_text import parse_threat
 
 
@@ -24,6 +26,38 @@ def test_a_base_fills_what_is_left_at_its_default() -> None:
     base = make_plan("a", "b", "linf:0.1", limit=5, seed=3, budget=60)
     plan = make_plan("m", "d", "l2:1", base=base, limit=7)
     assert (plan.model, plan.threat, plan.limit, plan.seed, plan.budget_seconds) == ("m", "l2:1", 7, 3, 60.0)
+
+
+def test_what_is_given_overrides_a_base_even_where_it_is_a_default() -> None:
+    base = make_plan("a", "b", "linf:0.1", "not-class:3", seed=3)
+    kept, changed = (
+        make_plan("m", "d", "linf:0.1", base=base),
+        make_plan("m", "d", "linf:0.1", "argmax", seed=0, base=base),
+    )
+    assert (kept.property, kept.seed) == ("not-class:3", 3)
+    assert (changed.property, changed.seed) == ("argmax", 0)
+
+
+def test_cross_entropy_serves_labels_only() -> None:
+    assert "apgd:loss=ce" in make_plan("m", "d", "linf:0.1").attacks
+    assert "apgd:loss=ce" in make_plan("m", "d", "l2:1", "not-class:3").attacks
+    bands = make_plan("m", "d", "linf:0.1", "band:0.5").attacks
+    assert "apgd:loss=ce" not in bands
+    assert len(bands) == len(ATTACKS) - 1
+    base = make_plan("m", "d", "linf:0.1").model_copy(update={"attacks": ["pgd:loss=ce"]})
+    with pytest.raises(InputError, match=r"'pgd:loss=ce' walks down ce, the property offers margin; remove it"):
+        make_plan("m", "d", "linf:0.1", "band:0.5", base=base)
+
+
+def test_what_a_run_cannot_write_down_is_refused() -> None:
+    """A run's question must read back from its plan, or its witnesses and proofs could not be checked."""
+    box = Box(lower=torch.zeros(2), upper=torch.ones(2))
+    with pytest.raises(InputError, match="ask about boxes with `withstand verify"):
+        make_plan("m", "d", box)
+    rows = Linear(torch.ones(1, 2), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(InputError, match="'linear:1 rows' is not understood"):
+        make_plan("m", "d", "linf:0.1", str(rows))
+    assert parse_property(str(Band(1 / 3))) == Band(1 / 3)
 
 
 def test_threats_in_memory_keep_their_exact_numbers() -> None:

@@ -74,6 +74,8 @@ def test_replay_confirms_and_tells(net: str, tmp_path: Path) -> None:
         ({"x": X0}, False, "Not reproduced"),
         ({"radius": 0.09}, False, "outside its threat"),
         ({"domain": (0.45, 1.0)}, False, "outside its threat"),
+        ({"radius": 0.1 - 1e-5}, False, "outside its threat"),
+        ({"radius": 0.1 - 1e-5, "domain": (0.0, 255.0)}, True, "Reproduced"),
         ({"levels": 255, "x": np.array([0.402, 0.598], dtype=np.float32)}, False, "outside its threat"),
         ({"levels": 255, "x": np.array([102, 153], dtype=np.float32) / np.float32(255)}, True, "Reproduced"),
         ({"norm": "l1"}, False, "outside its threat"),
@@ -93,6 +95,23 @@ def test_membership_and_margin_are_judged_again(
     told = replay(tmp_path / "w.npz", net)
     assert told.reproduced is reproduced
     assert word in told.sentence
+
+
+@pytest.mark.parametrize("domain", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-300.0, 2.0), (-np.inf, np.inf)])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_membership_is_that_of_the_threats(norm: str, domain: tuple[float, float]) -> None:
+    import torch
+
+    from withstand.core.threat_text import NORMS
+
+    threat = NORMS[norm](0.1, domain)
+    verdicts = set()
+    for excess in (0.5, 0.999, 1.001, 2.0):
+        x = np.array([threat.radius + excess * (threat.reach - threat.radius), 0.0])
+        held = witness(x0=np.zeros(2), x=x, norm=norm, radius=0.1, domain=domain)
+        assert held.inside == bool(threat.contains(torch.zeros(1, 2), torch.tensor(x[None])))
+        verdicts.add(held.inside)
+    assert verdicts == {True, False}
 
 
 def test_the_model_of_the_run_is_the_default(net: str, tmp_path: Path) -> None:

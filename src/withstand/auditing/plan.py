@@ -12,7 +12,7 @@ from withstand.core.registry import build, suggest
 from withstand.core.threat import Box, Threat
 from withstand.core.threat_text import parse_threat
 
-ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=3", "square:queries=1000")
+ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=5", "square:queries=1000")
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
 do not work in the threat's norm, or walk down a loss that the property does not offer, are left out."""
 
