@@ -1,4 +1,4 @@
-"""Attacks on problems whose optimum is known: linear models, and one hidden layer by brute force over ReLU phases."""
+"""Attacks on linear models, whose optimum is known, and what their parts must do."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
 
@@ -20,7 +20,7 @@ from withstand.core.evidence import Told
 from withstand.core.property import Argmax
 from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.runner import Access, Found, run
-from withstand.core.threat import L1, L2, Box, Linf, Threat
+from withstand.core.threat import L1, L2, Linf, Threat
 
 THREATS = [Linf(0.2), L2(0.4), L1(0.7)]
 STRONG = [FGSM(), PGD(steps=100, step=0.05), APGD(steps=100)]
@@ -116,86 +116,6 @@ def test_minimal_distance_to_a_plane(attack: Any, threat: Threat) -> None:
         for factor, refuted in ((1.01, True), (0.99, False)):
             ball = type(threat)(distance * factor, (-100.0, 100.0))
             assert bool(run(attack, model, one, torch.zeros(1, dtype=torch.long), ball).refuted) is refuted
-
-
-def hidden(size: int, seed: int, concave: bool) -> nn.Sequential:
-    """One hidden layer of five neurons whose kinks lie near the middle of the domain."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(size, 5), nn.ReLU(), nn.Linear(5, 1)).double().requires_grad_(False)
-        nn.init.normal_(net[0].weight)
-        nn.init.normal_(net[2].weight)
-        net[0].bias.copy_(-(net[0].weight @ torch.full((size,), 0.5, dtype=torch.float64)) + 0.2 * torch.randn(5))
-        if concave:
-            net[2].weight.copy_(-net[2].weight.abs())
-    return net
-
-
-def least_by_phases(net: nn.Sequential, x0: np.ndarray, threat: Threat) -> float:
-    """The least output over a linf, l1 or box threat: one linear program for every pattern of active neurons."""
-    inner, outer = ((layer.weight.numpy(), layer.bias.numpy()) for layer in (net[0], net[2]))
-    (w, b), (v, c), size = inner, outer, len(x0)
-    if threat.norm == "l1":  # x = x0 + up - down
-        spread = np.hstack([np.eye(size), -np.eye(size)])
-        bounds, base = [(0, 1 - a) for a in x0] + [(0, a) for a in x0], x0
-        ball, limit = np.ones((1, 2 * size)), np.array([threat.radius])
-    else:
-        low, high = threat.box(torch.tensor(x0[None]))
-        spread, base = np.eye(size), np.zeros(size)
-        bounds = list(zip(low[0].numpy(), high[0].numpy()))
-        ball, limit = np.zeros((0, size)), np.zeros(0)
-    best = np.inf
-    for phase in itertools.product((0.0, 1.0), repeat=len(b)):
-        on = np.array(phase)
-        sign = (1 - 2 * on)[:, None]
-        rows, sides = np.vstack([ball, sign * w @ spread]), np.concatenate([limit, -sign[:, 0] * (w @ base + b)])
-        cost = (v[0] * on) @ w
-        found = linprog(cost @ spread, A_ub=rows, b_ub=sides, bounds=bounds)
-        if found.status == 0:
-            best = min(best, found.fun + cost @ base + (v[0] * on) @ b + c[0])
-    return best
-
-
-def least_by_grid(net: nn.Sequential, x0: np.ndarray, radius: float) -> float:
-    """The least output over an l2 ball in the plane, on half a million points of it."""
-    angle, length = np.meshgrid(np.linspace(0, 2 * np.pi, 2001), np.linspace(0, radius, 251))
-    points = x0 + np.stack([length * np.cos(angle), length * np.sin(angle)], -1).reshape(-1, 2)
-    return float(net(torch.tensor(points.clip(0, 1))).min())
-
-
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    ("size", "threat"),
-    [
-        (3, Linf(0.3)),
-        (3, L1(0.5)),
-        (2, L2(0.3)),
-        (3, Box(lower=torch.tensor([0.1, 0.3, 0.2]).double(), upper=torch.tensor([0.6, 0.9, 0.5]).double())),
-    ],
-    ids=["linf", "l1", "l2", "box"],
-)
-@pytest.mark.parametrize("concave", [True, False])
-def test_one_hidden_layer_by_brute_force(size: int, threat: Threat, seed: int, concave: bool) -> None:
-    """Concave margins fall to a corner, which restarts find. Others may be least in a valley of kinks, where steps of
-    a few directions zigzag: there no share is promised, only that nothing falls below the truth."""
-    net = hidden(size, seed, concave)
-    x0 = start(2, size, interior=True).double()
-    least = [
-        least_by_grid(net, row, threat.radius) if threat.norm == "l2" else least_by_phases(net, row, threat)
-        for row in x0.numpy()
-    ]
-    truth = torch.tensor(least)
-    bias = 1 - truth.min()
-
-    def model(x: Tensor) -> Tensor:
-        margin = net(x) + bias
-        return torch.cat([margin, torch.zeros_like(margin)], 1)
-
-    y = torch.zeros(2, dtype=torch.long)
-    attacks = [(PGD(steps=50, step=0.05, restarts=6), 0.99), (APGD(restarts=4), 0.99), (Square(queries=300), 0.75)]
-    for attack, share in attacks:
-        reached = fall(run(attack, model, x0, y, threat), truth + bias, 0.01)
-        assert not concave or reached.min() > share, type(attack).__name__
 
 
 def test_noise_stays_far_from_the_optimum_and_more_draws_never_hurt() -> None:
