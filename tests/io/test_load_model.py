@@ -1,10 +1,10 @@
 """Every form of MODEL and every wrong one."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
+from loading import sentence
 from safetensors.torch import save_file
 from torch import nn
 
@@ -51,13 +51,6 @@ def nets(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield name
     sys.modules.pop(name, None)
-
-
-def sentence(caught):
-    text = str(caught.value)
-    assert text.endswith((".", "?"))
-    assert "\n" not in text
-    return text
 
 
 @pytest.mark.parametrize(
@@ -231,66 +224,3 @@ def test_looking_for_the_shape_leaves_the_module_as_it_was():
     module_shape(net, (6,))
     assert [part.training for part in net] == [True, False, True]
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
-
-
-@pytest.fixture
-def fake_timm(monkeypatch):
-    """A package timm that knows one model; the list of what it was asked and gave."""
-    asked = []
-
-    def create_model(name, pretrained, **given):
-        if name != "tiny":
-            raise RuntimeError(f"Unknown model ({name})")
-        net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-        asked.append((net, pretrained, given))
-        return net
-
-    config = {"mean": (0.5, 0.0, 0.0), "std": (0.5, 1.0, 2.0), "input_size": (3, 2, 2)}
-    data = SimpleNamespace(resolve_data_config=lambda args, model: config)
-    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model, data=data))
-    monkeypatch.setitem(sys.modules, "timm.data", data)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return asked
-
-
-def test_timm_models_get_their_normalisation_inside(fake_timm):
-    model = load_model("timm:tiny?num_classes=2")
-    network, *given = fake_timm[0]
-    assert given == [True, {"num_classes": 2}]
-    x = torch.rand(3, 3, 2, 2)
-    shifted = torch.stack([(x[:, 0] - 0.5) / 0.5, x[:, 1], x[:, 2] / 2], 1)
-    assert torch.allclose(model(x), network(shifted), atol=1e-6)
-    assert model.input_shape == (3, 2, 2)
-    with pytest.raises(InputError, match=r"timm has no model 'tinny' in your cache .* HF_HUB_OFFLINE=0") as caught:
-        load_model("timm:tinny")
-    sentence(caught)
-
-
-def test_hugging_face_classifiers_give_logits(monkeypatch):
-    class Network(nn.Module):
-        def forward(self, x):
-            return SimpleNamespace(logits=x.flatten(1)[:, :4])
-
-    processor = SimpleNamespace(
-        do_normalize=True, image_mean=[0.5] * 3, image_std=[0.25] * 3, size={"height": 2, "width": 5}
-    )
-    transformers = SimpleNamespace(
-        AutoModelForImageClassification=SimpleNamespace(from_pretrained=lambda name: Network()),
-        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name: processor),
-    )
-    monkeypatch.setitem(sys.modules, "transformers", transformers)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    model = load_model("hf:someone/net")
-    assert model.input_shape == (3, 2, 5)
-    x = torch.rand(2, 3, 2, 5)
-    assert torch.allclose(model(x), ((x - 0.5) / 0.25).flatten(1)[:, :4], atol=1e-6)
-    processor.size = {"shortest_edge": 6}
-    assert load_model("hf:someone/net").input_shape == (3, 6, 6)
-
-
-@pytest.mark.parametrize(("text", "package"), [("timm:resnet18", "timm"), ("hf:a/b", "transformers")])
-def test_a_missing_package_gets_its_install_line(monkeypatch, text, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=f"pip install {package}"):
-        load_model(text)

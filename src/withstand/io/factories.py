@@ -88,7 +88,7 @@ def _import(name: str) -> ModuleType:
         raise InputError(f"There is no Python module {missing!r} to import; {hint}") from None
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"Importing {name} failed with {type(error).__name__}: {_line(error)}; repair the module."
+            f"Importing {name} failed with {type(error).__name__}: {line_of(error)}; repair the module."
         ) from error
 
 
@@ -116,7 +116,7 @@ def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
         raise InputError(
-            f"{where} does not take these arguments ({_line(error)}); correct them after the '?'."
+            f"{where} does not take these arguments ({line_of(error)}); correct them after the '?'."
         ) from None
     except ValueError:
         pass
@@ -126,7 +126,7 @@ def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"{where} failed with {type(error).__name__}: {_line(error)}; repair it or its arguments."
+            f"{where} failed with {type(error).__name__}: {line_of(error)}; repair it or its arguments."
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{where} returned {type(module).__name__}; a factory returns a torch.nn.Module.")
@@ -138,11 +138,12 @@ def _fill(module: nn.Module, path: str) -> None:
         module.load_state_dict(load_weights(path))
     except RuntimeError as error:
         raise InputError(
-            f"The weights {path} do not fit the module: {_line(error)}; give those of this model."
+            f"The weights {path} do not fit the module: {line_of(error)}; give those of this model."
         ) from None
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
+    """An error's message on one line of at most 200 characters, without its full stop."""
     text = " ".join(str(error).split()).rstrip(".;") or "no message"
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -161,7 +162,7 @@ def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int
             try:
                 out = module(_probe(module, shape))
             except Exception as error:
-                complaint = complaint or _line(error)
+                complaint = complaint or line_of(error)
                 continue
             if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS and out.is_floating_point():
                 return shape

@@ -1,5 +1,6 @@
 """Pretrained image classifiers of timm and transformers, from the user's cache, with their normalisation inside."""
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
-from withstand.io.factories import parse_arguments
+from withstand.io.factories import line_of, parse_arguments
 
 
 class Normalised(nn.Module):
@@ -34,15 +35,10 @@ def timm_model(text: str) -> tuple[nn.Module, tuple[int, ...]]:
     Raises InputError when timm is not installed, or the name or its weights are not there.
     """
     name, _, query = text.partition("?")
-    _offline()
-    try:
-        import timm  # pyright: ignore[reportMissingImports]
-        import timm.data  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("Models of timm need the package timm: pip install timm.") from None
+    timm, data = _package("timm"), _package("timm.data")
     given = {"pretrained": True, **parse_arguments(query)}
     network = _load("timm", name, lambda: timm.create_model(name, **given), "?pretrained=false")
-    config = timm.data.resolve_data_config({}, model=network)
+    config = data.resolve_data_config({}, model=network)
     return Normalised(network, config["mean"], config["std"]).eval(), tuple(config["input_size"])
 
 
@@ -51,11 +47,7 @@ def hf_model(text: str) -> tuple[nn.Module, tuple[int, ...]]:
 
     Raises InputError when transformers is not installed, or the name or its weights are not there.
     """
-    _offline()
-    try:
-        import transformers  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("Models of Hugging Face need the package transformers: pip install transformers.") from None
+    transformers = _package("transformers")
     auto, processors = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
     network = _load("transformers", text, lambda: auto.from_pretrained(text), "")
     processor = _load("transformers", text, lambda: processors.from_pretrained(text), "")
@@ -77,18 +69,27 @@ def _image_size(processor: Any) -> tuple[int, int]:
     return (size["height"], size["width"]) if edge is None else (edge, edge)
 
 
-def _offline() -> None:
-    """Nothing is downloaded at run time unless the user has set HF_HUB_OFFLINE=0."""
+def _package(name: str) -> Any:
+    """A package or module, told to download nothing unless the user has set HF_HUB_OFFLINE=0."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise InputError(f"This model needs the package {missing}: pip install {missing}.") from None
+    except Exception as error:  # a torchvision built for another torch fails in many ways
+        raise InputError(
+            f"The package {name} is installed but cannot be imported ({line_of(error)}); repair it, or export the "
+            "model to ONNX where it works."
+        ) from error
 
 
 def _load(package: str, name: str, load: Callable[[], Any], otherwise: str) -> Any:
     try:
         return load()
     except Exception as error:
-        reason = " ".join(str(error).split())[:160].rstrip(".;") or type(error).__name__
         hint = f", or add {otherwise}" if otherwise else ""
         raise InputError(
-            f"{package} has no model {name!r} in your cache ({reason}); correct the name, "
+            f"{package} has no model {name!r} in your cache ({line_of(error)}); correct the name, "
             f"download it once by setting HF_HUB_OFFLINE=0{hint}."
         ) from error
