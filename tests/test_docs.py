@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from withstand.builtin.models import BUILTIN, card
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -80,6 +82,14 @@ def test_the_pages_hold_python() -> None:
 def test_generated_pages_are_up_to_date() -> None:
     done = run_python("scripts/make_docs.py", "--check", folder=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("model", BUILTIN)
+def test_figures_of_the_built_in_networks_are_those_of_their_cards(model: str) -> None:
+    rows = re.findall(r"^\| [\d.]+ \| ([\d.]+ %) .*?\| ([\d.]+ %) ", card(model), re.MULTILINE)
+    (clean, _), *others = rows
+    (line,) = re.findall(rf"^\| `{model}`,.*", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [clean, *(share for row in others for share in row)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
