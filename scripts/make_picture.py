@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "report.png"
-WIDTH, HEIGHT = 1200, 1500
+WIDTH, HEIGHT = 1200, 1640
 
 
 def main() -> int:
