@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
+from withstand.graph.aten_ops import table
 from withstand.graph.capture import CaptureError, capture, from_module
 from withstand.graph.onnx_writer import write_onnx
 from withstand.graph.pt2 import read_pt2
@@ -159,6 +160,20 @@ def test_what_cannot_be_captured_is_said_in_one_sentence(module, said):
     assert model(torch.ones(2, 4)).shape == (2, 4)
     with pytest.raises(InputError, match="cannot be written as ONNX"):
         model.onnx_bytes()
+
+
+def test_a_wrong_rule_is_noticed_where_only_negative_inputs_tell(monkeypatch):
+    monkeypatch.setitem(table(), "relu", table()["abs"])
+    with pytest.raises(CaptureError, match="differ by"):
+        capture(nn.ReLU(), (4,))
+
+
+def test_values_the_module_does_not_have_either_are_no_difference():
+    class Logarithm(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.log()
+
+    assert [node.op for node in capture(Logarithm(), (4,)).nodes] == ["log"]
 
 
 def test_an_operation_without_a_rule_names_its_place_and_the_remedy():

@@ -41,30 +41,33 @@ def check_against_onnxruntime(
         alone = np.concatenate([session(row[None].numpy()) for row in x])
         with torch.no_grad():
             ours = graph(x).numpy()
-        if not _agree(ours, alone, half):
+        if not agree(ours, alone, half):
             where = _first_difference(proto, raw, views, x[:1], session, half)
-            raise ToolFault(f"The graph read from '{name}' and onnxruntime disagree by {_gap(ours, alone):.2g}{where}.")
+            raise ToolFault(
+                f"The graph read from '{name}' and onnxruntime disagree by {difference(ours, alone):.2g}{where}."
+            )
         together = session(x.numpy())
-        if not _agree(together, alone, half):
+        if not agree(together, alone, half):
             raise InputError(f"'{name}' mixes the samples of a batch, so export it with a batch of 1.")
 
 
-def _agree(ours: np.ndarray, theirs: np.ndarray, half: bool) -> bool:
+def agree(ours: np.ndarray, theirs: np.ndarray, half: bool) -> bool:
+    """Whether outputs are the same up to rounding (in `half` precision), infinities and NaNs at the same places."""
     if ours.shape != theirs.shape:
         return False
     finite = np.isfinite(theirs)
     if not np.array_equal(np.isfinite(ours), finite):
         return False
-    return _gap(ours, theirs) <= (1e-2 if half else RELATIVE)
+    return difference(ours, theirs) <= (1e-2 if half else RELATIVE)
 
 
-def _gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The largest difference relative to the largest value, infinite where the shapes differ."""
     if ours.shape != theirs.shape:
         return float("inf")
     finite = np.isfinite(theirs) & np.isfinite(ours)
-    difference, size = np.abs(ours - theirs)[finite], np.abs(theirs)[finite]
-    return float(difference.max() / max(1.0, float(size.max()))) if finite.any() else 0.0
+    gaps, size = np.abs(ours - theirs)[finite], np.abs(theirs)[finite]
+    return float(gaps.max() / max(1.0, float(size.max()))) if finite.any() else 0.0
 
 
 def _first_difference(
@@ -97,6 +100,6 @@ def _first_difference(
         ours = raw.trace(x)
     for (output, node), value in zip(made, theirs):
         mine = ours[views[output].name].reshape(views[output].shape).numpy()
-        if not _agree(mine, np.asarray(value, np.float32), half):
+        if not agree(mine, np.asarray(value, np.float32), half):
             return f", first at node '{node.name or output}' ({node.op_type})"
     return " only after all nodes, so a simplification is wrong"

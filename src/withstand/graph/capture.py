@@ -12,22 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
+from withstand.graph.agreement import BATCH, DRAWS, agree, difference
 from withstand.graph.aten_ops import table
 from withstand.graph.aten_walk import CaptureError, lower_program
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
 from withstand.graph.simplify import simplify
 
-BATCH = 3
-TOLERANCE = 1e-4
-
 
 def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Graph:
     """The graph of a module in evaluation mode, for inputs [B, *input_shape] of any batch.
 
     The module is exported as it runs on one sample and the graph maps that over the batch; it is then compared with
-    the module on three random samples (tolerance 1e-4 of the largest output, at least 1). The module's mode is
-    restored. Errors: CaptureError, one sentence with the construct that cannot be captured.
+    the module on three random samples of several scales (tolerance 1e-4 of the largest output, at least 1). The
+    module's mode is restored. Errors: CaptureError, one sentence with the construct that cannot be captured.
     """
     with _evaluation(module), _quiet():
         example = torch.rand(1, *input_shape, dtype=_dtype(module), device=_device(module))
@@ -139,17 +137,20 @@ def _why(name: str, error: Exception) -> str:
 
 
 def _compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
-    """On random samples in the shape, type and place of `like` [B, *shape]."""
+    """On random samples of several scales in the shape, type and place of `like` [B, *shape]."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.rand(like.shape, generator=generator)
-    with torch.no_grad():
-        theirs = module(x.to(like)).float().cpu()
-        ours = graph(x)
-    theirs = theirs[:, None] if theirs.dim() == 1 else theirs
-    if ours.shape != theirs.shape:
-        shapes = f"{tuple(theirs.shape)} instead of {tuple(ours.shape)}"
-        raise CaptureError(f"{name} gives outputs of shape {shapes} on {len(x)} samples, so its samples are not apart.")
-    gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
-    if not gap <= TOLERANCE:
-        reason = "probably because it mixes the samples of a batch, keeps a state or is random"
-        raise CaptureError(f"{name} and its captured graph differ by {gap:.2g} on random inputs, {reason}.")
+    for scale, draw in DRAWS:
+        x = scale * draw(like.shape, generator=generator)
+        with torch.no_grad():
+            theirs = module(x.to(like)).float().cpu().numpy()
+            ours = graph(x).numpy()
+        theirs = theirs[:, None] if theirs.ndim == 1 else theirs
+        if ours.shape != theirs.shape:
+            shapes = f"{theirs.shape} instead of {ours.shape}"
+            raise CaptureError(
+                f"{name} gives outputs of shape {shapes} on {len(x)} samples: its samples are not apart."
+            )
+        if not agree(ours, theirs, like.dtype.itemsize < 4):
+            gap = f"differ by {difference(ours, theirs):.2g} on random inputs"
+            reason = "probably because it mixes the samples of a batch, keeps a state or is random"
+            raise CaptureError(f"{name} and its captured graph {gap}, {reason}.")
