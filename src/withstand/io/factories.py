@@ -156,7 +156,7 @@ def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int
     """
     if sample is None:
         raise InputError("The model does not state its input's shape; give input_shape, the shape of one sample.")
-    complaint = ""
+    complaint, fix = "", "give it data of the shape it takes"
     with _evaluation(module), torch.no_grad():
         for shape in _arrangements(tuple(sample)):
             try:
@@ -166,14 +166,16 @@ def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int
                 continue
             if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS and out.is_floating_point():
                 return shape
-            complaint = complaint or f"{_ROWS} samples gave {_kind(out)}, not one row of float outputs each"
+            if not complaint:
+                complaint = f"{_ROWS} samples gave {_kind(out)}, not one row of float outputs each"
+                fix = "let it return one tensor of outputs"
     odd = [
         t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() and t.element_size() != 4
     ]
     if odd:
         raise InputError(f"The model holds {odd[0]} numbers, samples are float32; let it return module.float().")
     size = " x ".join(map(str, sample))
-    raise InputError(f"The model does not run on samples of {size} ({complaint}); give it data of the shape it takes.")
+    raise InputError(f"The model does not run on samples of {size} ({complaint}); {fix}.")
 
 
 _ROWS = 7
