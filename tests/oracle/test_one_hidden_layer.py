@@ -94,8 +94,8 @@ def start(size: int, seed: int) -> Tensor:
 @pytest.mark.parametrize(
     ("attack", "within"),
     [
-        (PGD(steps=50, step=0.05, restarts=6), 0.75),
-        (APGD(restarts=10), 0.9),
+        (PGD(steps=50, step=0.05, restarts=6), 0.7),
+        (APGD(restarts=10), 0.8),
         (Square(queries=300), 0.5),
     ],
     ids=["PGD", "APGD", "Square"],
