@@ -158,6 +158,13 @@ def test_the_share_is_of_the_samples_looked_at() -> None:
     assert np.isclose(alarm.share or 0, 0.5)
 
 
-@pytest.mark.parametrize("flag", ["black-box", "one-step", "non-finite"])
-def test_some_alarms_need_one_sample(flag: str) -> None:
-    assert len(raise_alarms([sample(0, flag), *(sample(i) for i in range(1, 500))], [])) == 1
+def test_one_broken_gradient_is_an_alarm() -> None:
+    assert len(raise_alarms([sample(0, "non-finite"), *(sample(i) for i in range(1, 500))], [])) == 1
+
+
+@pytest.mark.parametrize("flag", ["black-box", "one-step"])
+@pytest.mark.parametrize(("hits", "looked", "raised"), [(3, 50, True), (2, 4, False), (3, 60, False), (0, 50, False)])
+def test_another_attack_may_have_some_luck(flag: str, hits: int, looked: int, raised: bool) -> None:
+    seen = [sample(i, flag if i < hits else f"{flag}-miss") for i in range(looked)]
+    alarms = raise_alarms([*seen, *(sample(i) for i in range(looked, 500))], [])
+    assert len(alarms) == raised

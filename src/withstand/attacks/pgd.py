@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from withstand.core.evidence import Ask, Loss
-from withstand.core.registry import Count, Share, attack
+from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat
@@ -24,7 +24,7 @@ class PGD:
     access: ClassVar[Access] = Access.GRADIENT
 
     steps: Count = 40
-    step: Share = 0.1
+    step: Positive = 0.1
     restarts: Count = 1
     loss: Loss = "margin"
     start: bool = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.evidence import Ask
-from withstand.core.registry import Count, Share, attack
+from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat, rowwise
@@ -32,7 +32,7 @@ class Square:
     access: ClassVar[Access] = Access.SCORES
 
     queries: Count = 5000
-    share: Share = 0.8
+    share: Positive = 0.8
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a query."""

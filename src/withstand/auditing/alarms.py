@@ -14,7 +14,7 @@ from withstand.core.records import Alarm, Check, SampleRecord
 class _Sign:
     """An alarm raised when more than `limit` of the samples looked at carry a flag.
 
-    among: flags that say a sample was looked at (empty: all samples were).
+    among: flags that say a sample was looked at (empty: all samples were). least: so many samples it takes at least.
     """
 
     name: str
@@ -22,20 +22,28 @@ class _Sign:
     limit: float
     sentence: str
     among: tuple[str, ...] = ()
+    least: int = 1
 
+
+LUCK = 0.05
+"""Another attack finds up to such a share of what is left by luck, on any model; more is a sign."""
 
 _SIGNS = (
     _Sign(
         "black box beats white box",
         "black-box",
-        0.0,
-        "An attack that sees only scores refuted samples that the gradient attacks could not: gradients are masked.",
+        LUCK,
+        "An attack that sees only scores refuted samples that the gradient attacks could not: gradients may be masked.",
+        among=("black-box", "black-box-miss"),
+        least=3,
     ),
     _Sign(
         "one step beats many",
         "one-step",
-        0.0,
+        LUCK,
         "One gradient step refuted samples that many steps could not: the iterated attacks were misled.",
+        among=("one-step", "one-step-miss"),
+        least=3,
     ),
     _Sign(
         "larger radius does not hurt",
@@ -92,6 +100,6 @@ def raise_alarms(samples: Sequence[SampleRecord], checks: Sequence[Check]) -> li
 def _weigh(sign: _Sign, samples: Sequence[SampleRecord]) -> Alarm | None:
     looked = [s for s in samples if not sign.among or not set(sign.among).isdisjoint(s.flags)]
     hit = [s.id for s in looked if sign.flag in s.flags]
-    if not hit or len(hit) <= sign.limit * len(looked):
+    if len(hit) < sign.least or len(hit) <= sign.limit * len(looked):
         return None
     return Alarm(name=sign.name, sentence=sign.sentence, share=len(hit) / len(looked), samples=hit)

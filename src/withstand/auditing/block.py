@@ -107,7 +107,8 @@ class Block:
         return found
 
     def attack(self, attack: Attack, rows: Tensor, budget: Budget, *, flag: str | None = None) -> None:
-        """Attack rows and tell the judge; `flag` marks rows this attack refutes where those before were far from it."""
+        """Attack rows and tell the judge; `flag` marks rows this attack refutes where those before were far from it,
+        and `flag` with `-miss` the others it looked at."""
         if len(rows) == 0 or budget.spent:
             return
         if self.setup.queries is not None:
@@ -122,8 +123,8 @@ class Block:
             self.queries[rows[better].cpu()] += 1
         if flag is not None:
             for row, surprising in zip(rows.tolist(), far, strict=True):
-                if surprising and self.judge.status[row] is Status.REFUTED:
-                    self.flags[row].add(flag)
+                hit = surprising and self.judge.status[row] is Status.REFUTED
+                self.flags[row].add(flag if hit else f"{flag}-miss")
 
     def note(self, attack: Attack, rows: Tensor, found: Found) -> None:
         """Keep the doubtful things a gradient search has seen."""

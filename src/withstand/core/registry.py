@@ -23,7 +23,7 @@ T = TypeVar("T")
 Count = Annotated[int, Ge(1)]
 """Type of a parameter that counts: at least 1 (checked by `build`)."""
 
-Share = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0)]
 """Type of a parameter that is a positive number (checked by `build`)."""
 
 FOLDERS = {"attack": "withstand.attacks", "verifier": "withstand.verification.methods"}
@@ -117,6 +117,8 @@ def build(kind: str, text: str) -> Any:
         key, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{kind} {name!r}: write parameters as name=value, not {part!r}.")
+        if key.strip() in given:
+            raise InputError(f"{kind} {name!r} is given {key.strip()!r} twice; keep one of them.")
         if key.strip() not in known:
             hint = suggest(key.strip(), known) if known else "it has none."
             raise InputError(f"{kind} {name!r} has no parameter {key.strip()!r}; {hint}")

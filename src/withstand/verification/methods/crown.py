@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from withstand.core.evidence import Evidence
-from withstand.core.registry import verifier
+from withstand.core.registry import Positive, verifier
 from withstand.verification.bounding import bound_rows
 from withstand.verification.problem import Problem
 
@@ -15,7 +15,7 @@ class Crown:
     Hidden neurons are bounded in the same way, in order. memory_mb: work is done in chunks of about this size.
     """
 
-    memory_mb: float = 1024
+    memory_mb: Positive = 1024
 
     def prove(self, problem: Problem) -> Iterator[Evidence]:
         """One bound a question."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from withstand.core.evidence import Evidence
-from withstand.core.registry import verifier
+from withstand.core.registry import Positive, verifier
 from withstand.verification.bounding import bound_rows
 from withstand.verification.problem import Problem
 
@@ -16,7 +16,7 @@ class Ibp:
     size.
     """
 
-    memory_mb: float = 1024
+    memory_mb: Positive = 1024
 
     def prove(self, problem: Problem) -> Iterator[Evidence]:
         """One bound a question."""

@@ -9,7 +9,7 @@ from withstand.attacks.pgd import PGD
 from withstand.core.evidence import Candidate, Evidence, Lower
 from withstand.core.judge import needed
 from withstand.core.property import Rows
-from withstand.core.registry import verifier
+from withstand.core.registry import Count, verifier
 from withstand.core.runner import run
 from withstand.core.threat import Box
 from withstand.verification.boxbounds import Bounder, BoxBounds, GraphBounder
@@ -42,9 +42,9 @@ class InputSplit:
     tensor of a batch; 2,000,000 is about the cache of one core.
     """
 
-    max_boxes: int = 1_000_000
-    best_first: int = 20_000
-    entries: int = 2_000_000
+    max_boxes: Count = 1_000_000
+    best_first: Count = 20_000
+    entries: Count = 2_000_000
 
     def prove(self, problem: Problem) -> Generator[Evidence, None, str | None]:
         """Candidates, and the running bound of every open question after each batch of boxes."""
