@@ -157,4 +157,4 @@ def test_check_finds_the_lies(lab: Lab, tmp_path) -> None:
     honest["plan"]["verifiers"] = ["ibp"]
     (tmp_path / "run.json").write_text(json.dumps(honest))
     (failure,) = withstand.check(tmp_path).failures
-    assert "proved by liar, which the plan does not hold" in failure
+    assert "proved by liar:claim=0.02, which the plan does not hold" in failure

@@ -1,6 +1,7 @@
 """What holds of every registered verifier, and of the search that drives them."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from withstand.core.threat import L1, L2, Box, Linf
 from withstand.verification.problem import Problem
 from withstand.verification.search import TIME_OVER, search
 
-NAMES = list(components("verifier"))
+NAMES = [*components("verifier"), "crown:lower=zero", "crown:lower=one", "crown:lower=parallel"]
 THREATS = [Linf(0.1), L2(0.15), L1(0.2)]
 
 
@@ -86,6 +87,7 @@ def test_certified_below_true_below_attacked(seed):
     assert attacked.margin.item() >= truth - 1e-8
 
 
+@dataclass(init=False)
 class Scripted:
     """A verifier that says what it was given, and counts how far it was heard."""
 

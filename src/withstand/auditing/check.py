@@ -16,7 +16,7 @@ from withstand.auditing.single import in_float64
 from withstand.core.errors import InputError
 from withstand.core.judge import Judge, Status
 from withstand.core.records import RunRecord, SampleRecord, Summary
-from withstand.core.registry import build
+from withstand.core.registry import build, describe
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
@@ -137,7 +137,7 @@ def _witness(folder: Path, sample: SampleRecord, question: Question) -> Iterator
 
 def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -> Iterator[str]:
     """Each proof once more in float64, by the verifier that gave it."""
-    texts = {text.partition(":")[0]: text for text in record.plan.verifiers}
+    planned = {describe(verifier): verifier for verifier in (build("verifier", t) for t in record.plan.verifiers)}
     where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
     if not proved:
         return
@@ -148,12 +148,12 @@ def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -
     assert double.model.graph is not None
     for method in sorted({str(sample.method) for sample in proved}):
         mine = [sample for sample in proved if sample.method == method and sample.id in where]
-        if method not in texts:
+        if method not in planned:
             yield f"{len(mine)} samples are proved by {method}, which the plan does not hold."
             continue
         rows = torch.tensor([where[sample.id] for sample in mine])
         judge = Judge(double.model, None, double.x[rows], double.y[rows], double.threat, double.property)
-        search(judge, double.model.graph, [build("verifier", texts[method])])
+        search(judge, double.model.graph, [planned[method]])
         for sample, status, bound in zip(mine, judge.status, judge.bound.tolist(), strict=True):
             if status is not Status.PROVED:
                 yield f"The proof of sample {sample.id} by {method} does not hold in float64 (bound {bound:.4g})."

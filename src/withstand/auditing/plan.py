@@ -16,7 +16,7 @@ ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=5", "square:queries=10
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
 do not work in the threat's norm, or walk down a loss that the property does not offer, are left out."""
 
-VERIFIERS = ("ibp", "crown")
+VERIFIERS = ("ibp", "crown", "crown:lower=zero")
 """Verifiers of an audit, cheap to dear."""
 
 CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)

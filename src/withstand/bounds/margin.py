@@ -73,14 +73,22 @@ def prepare(
 
 
 def lower_bound(
-    method: Method, graph: Graph, threat: Threat, x0: Tensor, rows: Rows, *, memory_mb: float = 1024
+    method: Method,
+    graph: Graph,
+    threat: Threat,
+    x0: Tensor,
+    rows: Rows,
+    *,
+    lower: Lower = "adaptive",
+    memory_mb: float = 1024,
 ) -> Tensor:
     """Sound lower bounds [B, R] of the rows' values at the graph's outputs over the threat around x0 [B, *input_shape].
 
-    `rows.combine` turns them into lower bounds of the margin. memory_mb: work is done in chunks of about this size.
+    `rows.combine` turns them into lower bounds of the margin. lower: slope of an unstable ReLU's lower line, for crown.
+    memory_mb: work is done in chunks of about this size.
     Raises InputError when the method is unknown or an operator has no rule.
     """
-    return prepare(method, graph, threat, x0, memory_mb=memory_mb).lower(rows)
+    return prepare(method, graph, threat, x0, lower=lower, memory_mb=memory_mb).lower(rows)
 
 
 def grade(graph: Graph) -> Grade:

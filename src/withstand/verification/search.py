@@ -9,7 +9,7 @@ from torch import Tensor
 from withstand.core.budget import Budget
 from withstand.core.evidence import Evidence
 from withstand.core.judge import Judge, Status, Verdict
-from withstand.core.registry import name_of
+from withstand.core.registry import describe
 from withstand.graph.ir import Graph
 from withstand.verification.problem import Problem
 
@@ -49,7 +49,7 @@ def search(
         if budget.spent:
             stop = TIME_OVER
             break
-        stop = _drive(judge, graph, verifier, open_rows, budget, enough) or f"{name_of(verifier)} came to its end"
+        stop = _drive(judge, graph, verifier, open_rows, budget, enough) or f"{describe(verifier)} came to its end"
         if stop == TIME_OVER:
             break
     verdicts = [judge.verdict(row) for row in range(len(judge.x0))]
@@ -67,7 +67,7 @@ def _drive(
             evidence = next(steps)
         except StopIteration as end:
             return end.value
-        judge.hear(replace(evidence, rows=rows[evidence.rows]), name_of(verifier))
+        judge.hear(replace(evidence, rows=rows[evidence.rows]), describe(verifier))
         problem.open.copy_(judge.open[rows])
         if enough() or not bool(problem.open.any()):
             return None
