@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "builtin": BASE | {"builtin"},
     "io": BASE | {"builtin", "io"},
     "verification": BASE | {"bounds", "attacks", "io", "verification"},
-    "reporting": {"core.records", "core.errors", "reporting"},
+    "reporting": {"core.records", "core.run_files", "core.tally", "core.errors", "reporting"},
     "auditing": BASE | {"bounds", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
     "cli": BASE | {"bounds", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
 }

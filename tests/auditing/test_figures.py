@@ -2,8 +2,9 @@
 
 import pytest
 
-from withstand.auditing.figures import curve, population, summarise
+from withstand.auditing.figures import curve, summarise
 from withstand.core.records import SampleRecord, Seconds
+from withstand.core.tally import population
 
 
 def sample(i: int, status: str, certified: float | None = None, attacked: float | None = None) -> SampleRecord:

@@ -101,7 +101,7 @@ def test_a_torn_last_line_is_done_again(lab: Lab, whole: tuple[Audit, Path], tmp
 def test_a_broken_line_in_the_middle_is_told(lab: Lab, whole: tuple[Audit, Path], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.samples_file.write_bytes(b"{broken\n" + (whole[1] / "samples.jsonl").read_bytes())
-    with pytest.raises(InputError, match=r"Line 1 of .* is broken"):
+    with pytest.raises(InputError, match=r"Line 1 of .* is damaged"):
         folder.read_samples()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import withstand
 from withstand.auditing.block import Setup
 from withstand.auditing.doctor import examine
-from withstand.auditing.figures import count, curve, summarise
+from withstand.auditing.figures import curve, summarise
 from withstand.auditing.origin import origin_of
 from withstand.auditing.plan import check_match, make_plan, radii_of, threat_text
 from withstand.auditing.progress import Listener, Progress
@@ -36,6 +36,7 @@ from withstand.core.records import (
     Summary,
 )
 from withstand.core.registry import build
+from withstand.core.tally import count
 from withstand.core.threat import Threat
 from withstand.graph.model import Model
 from withstand.io.data import DataLike

@@ -1,52 +1,16 @@
 """The figures of a run, counted from its samples' records."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from withstand.auditing.alarms import raise_alarms
-from withstand.core.records import Check, Counts, CurvePoint, Interval, SampleRecord, Seconds, Summary
-
-CONFIDENCE = 0.95
-"""Of the population interval."""
-
-
-def count(samples: Sequence[SampleRecord]) -> Counts:
-    """How many samples ended how."""
-    return Counts(**Counter(sample.status for sample in samples))
+from withstand.core.records import Check, CurvePoint, SampleRecord, Seconds, Summary
+from withstand.core.tally import tally
 
 
 def summarise(samples: Sequence[SampleRecord], seconds: Seconds, checks: Sequence[Check]) -> Summary:
-    """The numbers of a run from its samples; with no sample all shares are 0 and the interval is everything."""
-    counts, n = count(samples), len(samples)
-    attacked = counts.proved + counts.unknown
-    return Summary(
-        n=n,
-        clean_accuracy=_share(n - counts.invalid, n),
-        certified_accuracy=_share(counts.proved, n),
-        attacked_accuracy=_share(attacked, n),
-        counts=counts,
-        population_interval=population(counts.proved, attacked, n),
-        seconds=seconds,
-        queries=sum(sample.queries for sample in samples),
-        gradients=sum(sample.gradients for sample in samples),
-        peak_memory_mb=_peak_memory(),
-        alarms=raise_alarms(samples, checks),
-    )
-
-
-def _share(k: int, n: int) -> float:
-    return k / n if n else 0.0
-
-
-def population(certified: int, attacked: int, n: int) -> Interval:
-    """Where the robust share of the population lies: Clopper and Pearson's lower end (doi:10.2307/2331986) for the
-    certified samples, their upper end for those no attack refuted, of n drawn independently."""
-    from scipy.stats import beta
-
-    tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, certified, n - certified + 1)) if certified else 0.0
-    high = float(beta.ppf(1 - tail, attacked + 1, n - attacked)) if attacked < n else 1.0
-    return Interval(low=low, high=high, confidence=CONFIDENCE)
+    """The numbers of a run from its samples, with its alarms and the memory it took."""
+    extra = {"peak_memory_mb": _peak_memory(), "alarms": raise_alarms(samples, checks)}
+    return tally(samples, seconds).model_copy(update=extra)
 
 
 def curve(samples: Sequence[SampleRecord], radii: Sequence[float]) -> list[CurvePoint]:

@@ -116,8 +116,8 @@ def _eval_mode(model: object) -> Iterator[bool]:
 
 def _device(name: str) -> str:
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"The device {name!r} cannot be used here; choose cpu or one that torch lists.") from None
     return name
 

@@ -7,7 +7,7 @@ process at a time may write.
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from withstand.core.errors import InputError
 from withstand.core.records import RunRecord, SampleRecord, Summary
+from withstand.core.run_files import read_run_record, read_sample_records
 from withstand.io.witness import Witness
 
 HOME = Path("runs")
@@ -73,7 +74,7 @@ class RunFolder:
         """The run's record, or None where no run has begun. Raises InputError when it cannot be read."""
         if not self.run_file.is_file():
             return None
-        return _read_record(self.run_file)
+        return read_run_record(self.run_file)
 
     def write_run(self, record: RunRecord) -> None:
         """Replace the run's record at once and for good."""
@@ -96,7 +97,7 @@ class RunFolder:
 
     def read_samples(self) -> list[SampleRecord]:
         """Every finished sample. A last line torn by a kill is no record; a broken line elsewhere is an InputError."""
-        return list(_lines(self.samples_file))
+        return read_sample_records(self.samples_file)
 
     def mend(self) -> None:
         """Cut off a last line that a kill has torn, so that the next line starts at the margin."""
@@ -120,30 +121,6 @@ class RunFolder:
         name = f"witnesses/{witness.id}.npz"
         witness.save(self.path / name)
         return name
-
-
-def _read_record(path: Path) -> RunRecord:
-    from pydantic import ValidationError
-
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError):
-        raise InputError(f"{path} is not a run record this version reads; choose another folder with --out.") from None
-
-
-def _lines(path: Path) -> Iterator[SampleRecord]:
-    from pydantic import ValidationError
-
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            yield SampleRecord.model_validate_json(line)
-        except ValidationError:
-            raise InputError(
-                f"Line {number} of {path} is broken; remove that line and the sample will be done again."
-            ) from None
 
 
 @dataclass(frozen=True)
@@ -173,7 +150,7 @@ def ls(folder: str | PathLike[str] = HOME) -> list[Listing]:
     if not home.is_dir():
         raise InputError(f"There is no folder {home}; name the folder that holds your runs.")
     found = [home / "run.json"] if (home / "run.json").is_file() else sorted(home.glob("*/run.json"))
-    runs = [(file.parent, _read_record(file)) for file in found]
+    runs = [(file.parent, read_run_record(file)) for file in found]
     return [
         Listing(
             str(path), run.plan.model, run.plan.data, run.plan.threat, run.state, run.began.isoformat(), run.summary

@@ -87,8 +87,8 @@ def load_witness(path: str | PathLike[str]) -> Witness:
         typed |= {k: float(held.pop(k)) for k in ("radius", "adversarial", "margin")}
         low, high = held.pop("domain").tolist()
         witness = Witness(**typed, **held, domain=(low, high))
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a witness file of withstand ({error}); give one from a run folder.") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path} is not a witness file of withstand; give one from a run folder.") from None
     if form > FORM:
         raise InputError(f"{path} was written by a newer withstand (form {form}); update withstand to replay it.")
     return witness

@@ -1,0 +1,59 @@
+"""Reading the two files of records in a run folder: run.json and samples.jsonl."""
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from withstand.core.errors import InputError
+from withstand.core.records import VERSION, RunRecord, SampleRecord
+
+
+def read_run_record(path: Path) -> RunRecord:
+    """The record in a run.json. Raises InputError when it is missing, of another version or unreadable."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path.parent} holds no run.json; give the folder that `withstand audit` wrote.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a run folder that you may read.") from None
+    try:
+        version = json.loads(text).get("version")
+    except (json.JSONDecodeError, AttributeError):
+        raise InputError(f"{path} is not a run record; give the folder that `withstand audit` wrote.") from None
+    if version != VERSION:
+        raise InputError(
+            f"{path} has records of version {version}, and this withstand reads version {VERSION}; "
+            "render it with the withstand that wrote it, or a newer one."
+        )
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(f"{path} is damaged at {where!r}; restore the file or audit again.") from None
+
+
+def read_sample_records(path: Path) -> list[SampleRecord]:
+    """The records in a samples.jsonl by sample; of several lines about one sample the last counts.
+
+    A torn last line, left by a killed run, is passed over, and a file that is not there holds none.
+    Raises InputError when the file cannot be read or a line in the middle is damaged.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); give a run folder that you may read.") from None
+    found: dict[int, SampleRecord] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            sample = SampleRecord.model_validate_json(line)
+        except ValidationError:
+            if number == len(lines):
+                break
+            raise InputError(f"Line {number} of {path} is damaged; remove it and the next audit redoes it.") from None
+        found[sample.id] = sample
+    return [found[key] for key in sorted(found)]

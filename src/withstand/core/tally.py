@@ -1,0 +1,46 @@
+"""The figures of a run that follow from its samples' records alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from withstand.core.records import Counts, Interval, SampleRecord, Seconds, Summary
+
+CONFIDENCE = 0.95
+"""Of the population interval."""
+
+
+def count(samples: Sequence[SampleRecord]) -> Counts:
+    """How many samples ended how."""
+    return Counts(**Counter(sample.status for sample in samples))
+
+
+def tally(samples: Sequence[SampleRecord], seconds: Seconds) -> Summary:
+    """The numbers of a run from its samples; with no sample all shares are 0 and the interval is everything."""
+    counts, n = count(samples), len(samples)
+    attacked = counts.proved + counts.unknown
+    return Summary(
+        n=n,
+        clean_accuracy=_share(n - counts.invalid, n),
+        certified_accuracy=_share(counts.proved, n),
+        attacked_accuracy=_share(attacked, n),
+        counts=counts,
+        population_interval=population(counts.proved, attacked, n),
+        seconds=seconds,
+        queries=sum(sample.queries for sample in samples),
+        gradients=sum(sample.gradients for sample in samples),
+    )
+
+
+def _share(k: int, n: int) -> float:
+    return k / n if n else 0.0
+
+
+def population(certified: int, attacked: int, n: int) -> Interval:
+    """Where the robust share of the population lies: Clopper and Pearson's lower end (doi:10.2307/2331986) for the
+    certified samples, their upper end for those no attack refuted, of n drawn independently."""
+    from scipy.stats import beta
+
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, certified, n - certified + 1)) if certified else 0.0
+    high = float(beta.ppf(1 - tail, attacked + 1, n - attacked)) if attacked < n else 1.0
+    return Interval(low=low, high=high, confidence=CONFIDENCE)
