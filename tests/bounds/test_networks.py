@@ -272,3 +272,10 @@ def test_certified_shares_of_a_trained_network(shared):
     for radius, share in ((0.1, 0.944), (0.2, 0.924), (0.3, 0.883)):
         bound = lower_bound("ibp", model, Linf(radius), x, rows)
         assert float((rows.combine(bound) > 0).float().mean()) == pytest.approx(share, abs=0.0015)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "zonotope"])
+def test_no_samples_have_no_bounds(method):
+    net = dense([3, 4, 2])
+    rows = Argmax().rows(torch.zeros(0, dtype=torch.long), 2)
+    assert lower_bound(method, net, Linf(0.1), torch.zeros(0, 3), rows).shape == (0, 1)

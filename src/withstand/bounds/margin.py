@@ -88,6 +88,8 @@ def lower_bound(
     memory_mb: work is done in chunks of about this size.
     Raises InputError when the method is unknown or an operator has no rule.
     """
+    if not len(x0):
+        return torch.zeros_like(rows.offset)
     return prepare(method, graph, threat, x0, lower=lower, memory_mb=memory_mb).lower(rows)
 
 
