@@ -4,37 +4,18 @@ A function takes the builder and the operation's own arguments; it is kept whole
 softplus does not fall apart into a choice between branches. Operations without a function are decomposed by torch.
 """
 
-import importlib
-import pkgutil
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 
 from withstand.graph.builder import Array, Unsupported, Value
+from withstand.graph.lowerings import Lowerings
 
-Lowering = Callable[..., Any]
-_TABLE: dict[str, Lowering] = {}
-
-
-def captures(*names: str) -> Callable[[Lowering], Lowering]:
-    """Register a function as the lowering of these ATen operations (all overloads)."""
-
-    def add(function: Lowering) -> Lowering:
-        for name in names:
-            _TABLE[name] = function
-        return function
-
-    return add
-
-
-@cache
-def table() -> dict[str, Lowering]:
-    """All lowerings by ATen name, without overload."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return _TABLE
+_LOWERINGS = Lowerings(__name__)
+captures = _LOWERINGS.register
+"""Register a function as the lowering of these ATen operations (all overloads)."""
+table = _LOWERINGS.table
+"""All lowerings by ATen name, without overload."""
 
 
 def array(x: Any) -> Array:

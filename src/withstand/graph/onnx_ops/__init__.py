@@ -1,15 +1,13 @@
 """Lowerings of ONNX operators: one function an operator, registered by its ONNX name in any file of this folder."""
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from torch import Tensor
 
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Unsupported, Value
+from withstand.graph.lowerings import Lowerings
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,8 @@ class Call:
         return list(self.attrs[attr]) if attr in self.attrs else None
 
 
-Lowering = Callable[[Builder, Call], "Array | list[Array]"]
-_TABLE: dict[str, Lowering] = {}
-
-
-def lowers(*names: str) -> Callable[[Lowering], Lowering]:
-    """Register a function as the lowering of these ONNX operators."""
-
-    def add(function: Lowering) -> Lowering:
-        for name in names:
-            _TABLE[name] = function
-        return function
-
-    return add
-
-
-@cache
-def table() -> dict[str, Lowering]:
-    """All lowerings by ONNX operator name."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return _TABLE
+_LOWERINGS = Lowerings(__name__)
+lowers = _LOWERINGS.register
+"""Register a function as the lowering of these ONNX operators."""
+table = _LOWERINGS.table
+"""All lowerings by ONNX operator name."""
