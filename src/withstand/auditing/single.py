@@ -172,7 +172,7 @@ def verify(
         if double:
             question = in_float64(question)
         graph = question.model.graph
-        missing = [question.model.why_no_graph or ""] if graph is None else unboundable(graph, method.partition(":")[0])
+        missing = [question.model.why_no_graph or ""] if graph is None else unboundable(graph)
         if missing:
             raise InputError(f"{question.model.name} cannot be verified: {missing[0]}")
         wall, cpu = time.perf_counter(), time.process_time()

@@ -5,11 +5,8 @@ from withstand.core.errors import InputError
 from withstand.graph.ir import Graph
 
 
-def unboundable(graph: Graph, method: str = "crown") -> list[str]:
-    """One sentence for every node that the method cannot bound; empty when all is well.
-
-    All methods read the same rules and fall back to boxes where a rule has no planes, so they agree today.
-    """
+def unboundable(graph: Graph) -> list[str]:
+    """One sentence for every node that cannot be bounded; empty when all can. All methods read the same rules."""
     sentences = []
     for node in graph.nodes:
         try:
