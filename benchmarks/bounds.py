@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from withstand.bounds import lower_bound
+from withstand.core.balls import Linf
 from withstand.core.property import Argmax
-from withstand.core.threat import Linf
 from withstand.graph.onnx_reader import read_onnx
 
 CASES = (("mnist-cnn-small-cert", 0.1), ("mnist-cnn-small-cert", 0.3), ("mnist-wk17a-0.1", 0.1))

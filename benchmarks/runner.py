@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from withstand.attacks.pgd import PGD
+from withstand.core.balls import Linf
 from withstand.core.property import Argmax
 from withstand.core.runner import run
-from withstand.core.threat import Linf
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from withstand.bounds import interval, lower_bound
 from withstand.builtin.digits import Images, digits_split
 from withstand.builtin.models import BUILTIN, INPUT_SHAPE, architecture, builtin_model
+from withstand.core.balls import Linf
 from withstand.core.evidence import Grade
 from withstand.core.judge import needed
 from withstand.core.property import Argmax
 from withstand.core.registry import build
 from withstand.core.runner import run
-from withstand.core.threat import Linf
 from withstand.graph.capture import capture
 from withstand.graph.ir import Graph
 

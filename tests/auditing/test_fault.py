@@ -13,12 +13,13 @@ from torch import Tensor
 import withstand
 from withstand.auditing.runfolder import RunFolder
 from withstand.core import registry
+from withstand.core.balls import Linf
 from withstand.core.errors import ToolFault
 from withstand.core.evidence import Ask, Candidate, Evidence, Grade, Lower
 from withstand.core.registry import build
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search, run
-from withstand.core.threat import Linf, Threat
+from withstand.core.threat import Threat
 from withstand.io.witness import load_witness
 from withstand.verification.problem import Problem
 

@@ -9,9 +9,10 @@ from lab import PLAN, THREAT, Lab
 import withstand
 from withstand.auditing.plan import ATTACKS, load_plan, make_plan, save_plan, threat_text
 from withstand.auditing.runfolder import default_folder
+from withstand.core.balls import Linf
+from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.core.property import Band, Linear, parse_property
-from withstand.core.threat import Box, Linf
 from withstand.core.threat_text import parse_threat
 
 

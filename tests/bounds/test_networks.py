@@ -11,9 +11,11 @@ from nets import dense, graph, points, slack
 from scipy.optimize import linprog
 
 from withstand.bounds import grade, interval, lower_bound, prepare, windows
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.evidence import Grade
 from withstand.core.property import Argmax, Rows
-from withstand.core.threat import L1, L2, Box, Linf, Threat
+from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
 METHODS = ("ibp", "crown", "zonotope")

@@ -9,9 +9,10 @@ from nets import graph, points, slack
 
 from withstand.bounds import lower_bound, prepare, unboundable
 from withstand.bounds.rule import Elementwise, rules
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.core.property import Rows
-from withstand.core.threat import L1, L2, Box, Linf
 from withstand.graph.ir import Graph, Node
 from withstand.graph.ops import OPS
 

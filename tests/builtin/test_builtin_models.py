@@ -10,10 +10,10 @@ from torch import nn
 
 from withstand.builtin.digits import digits_split
 from withstand.builtin.models import BUILTIN, INPUT_SHAPE, builtin_model, card, weights_file
+from withstand.core.balls import Linf
 from withstand.core.errors import InputError
 from withstand.core.registry import build
 from withstand.core.runner import run
-from withstand.core.threat import Linf
 from withstand.io.models import load_model
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_builtin.py"

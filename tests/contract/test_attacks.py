@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
 from withstand.core.runner import TILE, Access, Found, Search, run
-from withstand.core.threat import L1, L2, Box, Linf, Threat
+from withstand.core.threat import Threat
 
 SHAPE = (2, 5, 6)
 QUICK = {

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from withstand.core.balls import Linf
+from withstand.core.box import Box
 from withstand.core.evidence import Candidate, Grade, Lower, Sampled
 from withstand.core.judge import GUARD, Contradiction, Judge, Status, needed
 from withstand.core.property import Argmax, Linear
-from withstand.core.threat import Box, Linf
 
 
 def logits(x):

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from withstand.attacks.noise import Noise
 from withstand.attacks.pgd import PGD
 from withstand.core import budget as clock
+from withstand.core.balls import L2, Linf
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.evidence import Ask
 from withstand.core.property import Argmax, Band
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Found, Search, run
-from withstand.core.threat import L2, Box, Linf, Threat
+from withstand.core.threat import Threat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom, row_seeds
-from withstand.core.threat import L1, L2, Box, Linf, Threat
+from withstand.core.threat import Threat
 
 BALLS = [Linf(0.2), L2(0.6), L1(1.1), Linf(0.3, (-1.0, 1.0)), L2(8.0, (0.0, 255.0)), L1(20.0, (0.0, 255.0))]
 named = pytest.mark.parametrize("threat", BALLS, ids=str)

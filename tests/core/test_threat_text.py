@@ -2,8 +2,8 @@
 
 import pytest
 
+from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
-from withstand.core.threat import L1, L2, Linf
 from withstand.core.threat_text import parse_threat
 
 

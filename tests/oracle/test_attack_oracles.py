@@ -16,11 +16,12 @@ from withstand.attacks.fgsm import FGSM
 from withstand.attacks.noise import Noise
 from withstand.attacks.pgd import PGD
 from withstand.attacks.square import Square, Window, as_images, patch_size, pyramids
+from withstand.core.balls import L1, L2, Linf
 from withstand.core.evidence import Told
 from withstand.core.property import Argmax
 from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.runner import Access, Found, run
-from withstand.core.threat import L1, L2, Linf, Threat
+from withstand.core.threat import Threat
 
 THREATS = [Linf(0.2), L2(0.4), L1(0.7)]
 STRONG = [FGSM(), PGD(steps=100, step=0.05), APGD(steps=100)]

@@ -14,8 +14,10 @@ from torch import Tensor
 from withstand.attacks.apgd import APGD
 from withstand.attacks.pgd import PGD
 from withstand.attacks.square import Square
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.runner import run
-from withstand.core.threat import L1, L2, Box, Linf, Threat
+from withstand.core.threat import Threat
 
 NETS, NEURONS = 32, 5
 Net = tuple[Tensor, Tensor, Tensor]

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import distance_net, exact_least_margin, random_net, random_rows, relu_net
 
+from withstand.core.balls import L2, Linf
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate, Lower
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Linear, Rows
-from withstand.core.threat import L2, Box, Linf
 from withstand.graph.ir import Graph, Node
 from withstand.verification.boxbounds import GraphBounder
 from withstand.verification.chain import chain_of

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tiny import exact_least_margin, random_net, random_rows
 
 from withstand.attacks.pgd import PGD
+from withstand.core.balls import L1, L2, Linf
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate, Lower
 from withstand.core.judge import Judge, Status
@@ -17,7 +19,6 @@ from withstand.core.property import Argmax, Linear
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
 from withstand.core.runner import run
-from withstand.core.threat import L1, L2, Box, Linf
 from withstand.verification.problem import Problem
 from withstand.verification.search import TIME_OVER, search
 

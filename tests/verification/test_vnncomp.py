@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import distance_net, random_net, random_rows
 
+from withstand.core.box import Box
 from withstand.core.errors import InputError
-from withstand.core.threat import Box
 from withstand.graph.onnx_writer import write_onnx
 from withstand.io.vnnlib import Region, parse_forms
 from withstand.verification.vnncomp import decide, gather

@@ -4,12 +4,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from withstand.core.box import Box
 from withstand.core.budget import parse_duration
 from withstand.core.errors import InputError
 from withstand.core.property import parse_property
 from withstand.core.records import Plan, RunRecord
 from withstand.core.registry import build, suggest
-from withstand.core.threat import Box, Threat
+from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 
 ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=5", "square:queries=1000")

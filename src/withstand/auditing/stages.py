@@ -9,12 +9,13 @@ from torch import Tensor
 
 from withstand.auditing.block import Block, Setup
 from withstand.auditing.curve import Reach
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.judge import Contradiction, Status
 from withstand.core.records import SampleRecord
 from withstand.core.registry import build, components, name_of
 from withstand.core.runner import Access, Attack
-from withstand.core.threat import Box, Threat
+from withstand.core.threat import Threat
 from withstand.io.witness import Witness
 from withstand.verification.search import Verifier
 

@@ -14,7 +14,7 @@ from withstand.bounds.interval import aligned
 from withstand.bounds.planes import dot
 from withstand.bounds.relax import Lines, Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, active, rule_of
-from withstand.core.threat import Box as BoxThreat
+from withstand.core.box import Box as BoxThreat
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 

@@ -10,8 +10,9 @@ from withstand.bounds.interval import intersect, step
 from withstand.bounds.linear import Relaxation, least
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, Rule, rule_of
-from withstand.core.threat import Box as BoxThreat
-from withstand.core.threat import Linf, Threat
+from withstand.core.balls import Linf
+from withstand.core.box import Box as BoxThreat
+from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
 COPIES = 6

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from withstand.bounds.linear import Relaxation
 from withstand.bounds.rule import Elementwise, rule_of
-from withstand.core.threat import Box as BoxThreat
+from withstand.core.box import Box as BoxThreat
 from withstand.graph.ir import Graph, Node
 
 PIECE_MB = 8

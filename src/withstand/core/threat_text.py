@@ -3,8 +3,9 @@
 import math
 import re
 
+from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
-from withstand.core.threat import L1, L2, Linf, Threat
+from withstand.core.threat import Threat
 
 NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1}
 _FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")

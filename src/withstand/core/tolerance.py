@@ -1,6 +1,10 @@
 """How much rounding a witness may hide behind: one rule for the judge (torch) and for replay (numpy)."""
 
 import math
+from typing import TypeVar
+
+Radius = TypeVar("Radius")
+"""A number, or an array of them."""
 
 SLACK = 1e-6
 """Share of the radius by which float32 rounds distances."""
@@ -12,7 +16,7 @@ GRID = 1e-4
 """How far from a whole number, in steps of the grid, a quantised input may lie."""
 
 
-def reach(radius: float, domain: tuple[float, float]) -> float:
+def reach(radius: Radius, domain: tuple[float, float]) -> Radius:
     """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""
     scale = max([1.0, *(abs(edge) for edge in domain if math.isfinite(edge))])
-    return radius * (1 + SLACK) + FLOOR * scale
+    return radius * (1 + SLACK) + FLOOR * scale  # type: ignore[operator]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.core.property import Linear
-from withstand.core.threat import Box
 
 MAX_CASES = 100_000
 MAX_DEPTH = 100

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from withstand.bounds.margin import lower_bound
+from withstand.core.box import Box
 from withstand.core.property import Rows
-from withstand.core.threat import Box
 from withstand.graph.ir import Graph
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.pgd import PGD
+from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.evidence import Candidate
@@ -16,7 +17,6 @@ from withstand.core.judge import Judge, Status
 from withstand.core.property import Property, Rows
 from withstand.core.registry import build
 from withstand.core.runner import run
-from withstand.core.threat import Box
 from withstand.graph.model import Model
 from withstand.graph.onnx_reader import read_onnx
 from withstand.graph.replay import OnnxSession

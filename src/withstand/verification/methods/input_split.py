@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.pgd import PGD
+from withstand.core.box import Box
 from withstand.core.evidence import Candidate, Evidence, Lower
 from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.core.registry import Count, verifier
 from withstand.core.runner import run
-from withstand.core.threat import Box
 from withstand.verification.boxbounds import Bounder, BoxBounds, GraphBounder
 from withstand.verification.chain import chain_of
 from withstand.verification.clip import shrink
