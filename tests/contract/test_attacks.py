@@ -15,7 +15,7 @@ from withstand.core.errors import InputError
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
-from withstand.core.runner import TILE, Access, Found, Search, run
+from withstand.core.runner import TILE, Access, Found, Search, is_minimal, run
 from withstand.core.threat import Threat
 
 SHAPE = (2, 5, 6)
@@ -27,6 +27,11 @@ QUICK = {
 }
 CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
 pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
+
+
+def need(name: str) -> Access:
+    """What the attack needs of the model."""
+    return components("attack")[name].access  # type: ignore[attr-defined]
 
 
 def quick(name: str) -> Any:
@@ -105,8 +110,11 @@ def test_every_point_asked_lies_in_the_threat(name: str, norm: str) -> None:
     threat, spy = threat_of(norm), Spy(quick(name))
     run(spy, model, x0, y, threat)
     assert spy.asked
+    allowed = threat.at(torch.inf) if is_minimal(spy.attack) else threat
     for x, live in spy.asked:
-        assert threat.contains(x0, x)[live].all()
+        points = x.reshape(len(x0), -1, *x0.shape[1:])
+        for point in points.unbind(1):
+            assert allowed.contains(x0, point)[live].all()
 
 
 def test_points_reach_the_model_on_the_grid_of_a_quantised_input(name: str, norm: str) -> None:
@@ -147,7 +155,7 @@ def test_batch_and_order_change_nothing(name: str, norm: str) -> None:
     same(whole, run(quick(name), model, x0[order], y[order], threat_of(norm), ids=order.tolist()), order)
 
 
-@pytest.mark.parametrize("access", list(Access))
+@pytest.mark.parametrize("access", [Access.GRADIENT, Access.SCORES])
 @pytest.mark.parametrize("queries", [1, 2, 20])
 def test_the_query_budget_holds_to_the_row(name: str, norm: str, access: Access, queries: int) -> None:
     model, x0, y = problem(rows=5)
@@ -160,6 +168,8 @@ def test_the_query_budget_holds_to_the_row(name: str, norm: str, access: Access,
 
 
 def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
+    if is_minimal(quick(name)):
+        pytest.skip("asks about many points and chosen rows: the counts of the budget test cover it")
     model, x0, y = problem(rows=40)
     counter, spy = Counter(model), Spy(quick(name))
     found = run(spy, counter, x0, y, threat_of(norm))
@@ -180,9 +190,25 @@ def test_scores_are_enough_where_only_scores_are_shown(name: str, norm: str) -> 
         return model(x)
 
     found = run(quick(name), scores, x0, y, threat_of(norm), access=Access.SCORES, probes=3)
-    assert (found.gradients == 0).all() or components("attack")[name].access is Access.GRADIENT  # type: ignore[attr-defined]
-    if components("attack")[name].access is Access.SCORES:  # type: ignore[attr-defined]
+    assert (found.gradients == 0).all() or need(name) is Access.GRADIENT
+    if need(name) is not Access.GRADIENT:
         same(found, run(quick(name), scores, x0, y, threat_of(norm)))
+
+
+def test_labels_are_enough_or_the_attack_is_refused(name: str, norm: str) -> None:
+    model, x0, y = problem()
+    if need(name) is not Access.LABELS:
+        with pytest.raises(InputError, match=f"attack '{name}' needs {need(name)}s, and only labels are shown"):
+            run(quick(name), model, x0, y, threat_of(norm), access=Access.LABELS)
+        return
+
+    def hard(x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(model(x).argmax(1), 4).to(x)
+
+    told = Spy(quick(name))
+    seen, expected = (run(told, shown, x0, y, threat_of(norm), access=Access.LABELS) for shown in (hard, model))
+    assert torch.equal(seen.x, expected.x)
+    assert torch.equal(seen.refuted, expected.refuted)
 
 
 def test_a_constant_model_is_never_refuted(name: str, norm: str) -> None:

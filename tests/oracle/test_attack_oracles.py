@@ -196,7 +196,7 @@ def test_square_covers_every_pixel_with_positions_of_its_own_a_row(shape: tuple[
     places = set()
     for query in range(1, 400):
         margin = torch.full((4,), float(-query))  # always better
-        new = search.send(Told(margin, margin, None, torch.ones(4, dtype=torch.bool))).x
+        new = search.send(Told(margin, margin, None, None, torch.ones(4, dtype=torch.bool))).x
         changed = new != previous
         touched |= changed
         if query > 60:

@@ -46,7 +46,7 @@ class APGD:
         here = best = _Point.of(x, told)
         schedule = Halving.begin(self.steps, here.loss)
         for i in range(1, self.steps + 1):
-            length = rowwise(schedule.length * threat.radius, x0)
+            length = rowwise(schedule.length, x) * threat.radii(x)
             new = threat.project(x0, here.x - length * threat.steepest(here.grad, here.x))
             if i > 1:
                 new = threat.project(x0, here.x + MOMENTUM * (new - here.x) + (1 - MOMENTUM) * (here.x - before))
@@ -58,7 +58,7 @@ class APGD:
             best = best.better(here)
             halved = schedule.see(here.loss, best.loss)
             if halved is not None:
-                before = torch.where(rowwise(halved, x0), best.x, before)
+                before = torch.where(rowwise(halved, x), best.x, before)
                 here = here.replaced(halved, best)
 
     def _sparse(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
@@ -70,7 +70,7 @@ class APGD:
         share, support_before = torch.full_like(length, 0.2), torch.full_like(length, size)
         for i in range(1, self.steps + 1):
             step = sparse_step(threat.bar(here.grad, here.x), share)
-            new = threat.project(x0, here.x - rowwise(length * threat.radius, x0) * step)
+            new = threat.project(x0, here.x - rowwise(length, x) * threat.radii(x) * step)
             if i == self.steps:
                 yield Ask(new, loss=self.loss)
                 return

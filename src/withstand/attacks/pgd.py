@@ -32,9 +32,9 @@ class PGD:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, and one for the last point."""
         for restart in range(self.restarts):
-            x = threat.sample(x0, rng) if self.start or restart else x0
+            x = threat.sample(x0, rng) if self.start or restart else threat.start(x0)
             for _ in range(self.steps):
                 told = yield Ask(x, grad=True, loss=self.loss)
                 assert told.grad is not None
-                x = threat.project(x0, x - self.step * threat.radius * threat.steepest(told.grad, x))
+                x = threat.project(x0, x - self.step * threat.radii(x) * threat.steepest(told.grad, x))
             yield Ask(x, loss=self.loss)

@@ -128,7 +128,7 @@ class Mass:
 
     def _full(self, delta: Tensor) -> Tensor:
         """The point of the threat in direction delta, at full radius before it meets the domain."""
-        delta = delta * (self.threat.radius / self._norm(delta, (1, 2, 3)).clamp(min=1e-12))
+        delta = delta * (self.threat.radii(delta) / self._norm(delta, (1, 2, 3)).clamp(min=1e-12))
         return as_images(self.threat.project(self.x0, self.x0 + delta.reshape(self.x0.shape)))
 
     def _norm(self, delta: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -156,7 +156,7 @@ class Mass:
         into, out = first.mask(best), second.mask(best)
         rest = delta.masked_fill(into, 0.0)
         rest = torch.where(out, rest * self.rng.uniform((1, 1, 1), best.dtype) if narrow else 0.0, rest)
-        free = (self.threat.radius**self.power - self._norm(rest, (1, 2, 3)) ** self.power).clamp(min=0)
+        free = (self.threat.radii(delta) ** self.power - self._norm(rest, (1, 2, 3)) ** self.power).clamp(min=0)
         new = shape * self.rng.signs((channels, 1, 1), best.dtype)
         if size != (1, 1):
             new = new + delta / self._norm(delta * into, (2, 3)).clamp(min=1e-12)

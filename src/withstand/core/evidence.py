@@ -20,29 +20,43 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """An attack asks the runner to evaluate points x [B, *shape].
+    """An attack asks the runner to evaluate points x [B, *shape], or several a row [B, P, *shape].
 
-    `grad` asks for the gradient of `loss` as well. Every loss falls as the property comes closer to violation, so
+    grad: the gradient of `loss` is wanted as well. Every loss falls as the property comes closer to violation, so
     attacks always walk downhill.
+    target: which of the property's targets (see `Property.targets`) the loss is about: [B], or one a point [B, P]. With
+    [B, T] at single points, loss and gradient of T targets at once (T backward passes). None: any violation counts.
+    weights [B, T]: the loss is the weighted sum of the margins of all targets instead.
+    rows: bool [B], the rows to evaluate (None: all). Rows left out cost nothing.
+    stage: a number of the attack's own, by which `Found.stage` says what refuted a row.
     """
 
     x: Tensor
     grad: bool = False
     loss: Loss = "margin"
+    target: Tensor | None = None
+    weights: Tensor | None = None
+    rows: Tensor | None = None
+    stage: int = 0
 
 
 @dataclass(frozen=True)
 class Told:
-    """The runner's answer to an `Ask`, per row.
+    """The runner's answer to an `Ask`, per row, or per row and point where several were asked.
 
-    `margin` [B]: > 0 the property holds at x. `loss` [B]: the loss asked for. `grad` [B, *shape] or None.
-    Where the model's gradient was exactly zero, `grad` is a random direction, so that a search does not stand still.
-    `live` [B]: rows not yet refuted; the others were not evaluated and hold their last values (gradient 0).
+    margin [B] or [B, P]: > 0 the property holds at x. loss: the loss asked for, [B], [B, P] or [B, T]. grad: of the
+    loss's shape followed by that of a point, or None. Where the model's gradient was exactly zero, it is a random
+    direction (save where T targets were asked), so that a search does not stand still.
+    targets [B, T] or [B, P, T]: the margin of each target; None where only labels are shown: then margin and loss are
+    1 where the property holds and -1 where it does not.
+    live [B]: rows still searched; the others were not evaluated. Rows not evaluated have margins and losses of
+    infinity, and gradients of zero.
     """
 
     margin: Tensor
     loss: Tensor
     grad: Tensor | None
+    targets: Tensor | None
     live: Tensor
 
 

@@ -30,14 +30,17 @@ class Rows:
         """The rows' values [B, R] at outputs [B, ...]."""
         return torch.einsum("bro,bo->br", self.weight, outputs.flatten(1)) + self.offset
 
+    def groups(self, values: Tensor) -> Tensor:
+        """The best value of every group [B, G]."""
+        groups = int(self.group.max()) + 1
+        best = values.new_full((len(values), groups), -torch.inf)
+        return best.scatter_reduce(1, self.group.expand_as(values), values, "amax")
+
     def combine(self, values: Tensor) -> Tensor:
         """The margin [B] from the rows' values, or from lower bounds on them: least group, best row in each."""
-        groups = int(self.group.max()) + 1
-        if groups == values.shape[1]:
+        if int(self.group.max()) + 1 == values.shape[1]:
             return values.amin(1)
-        best = values.new_full((len(values), groups), -torch.inf)
-        best.scatter_reduce_(1, self.group.expand_as(values), values, "amax")
-        return best.amin(1)
+        return self.groups(values).amin(1)
 
     def __getitem__(self, index: Tensor) -> "Rows":
         return Rows(self.weight[index], self.offset[index], self.group)
@@ -55,17 +58,35 @@ class Property(ABC):
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         """The property as linear rows over `outputs` flat outputs."""
 
-    def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """[B]: positive where the property holds."""
+    def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """[B, T]: the margin of every way in which the property can be violated (for a label: of every other class),
+        the groups of `rows`. Where one of them is not positive, the property is violated."""
         flat = outputs.flatten(1)
         rows = self.rows(y, flat.shape[1], flat.dtype)
-        return rows.combine(rows.value(flat))
+        return rows.groups(rows.value(flat))
 
-    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
-        """[B]: a loss that falls towards violation, one of `losses`. Raises InputError for another."""
+    def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """[B]: positive where the property holds."""
+        return self.targets(outputs, y).amin(1)
+
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """[B]: a loss that falls towards violation, one of `losses`; towards that of one target [B] if given.
+
+        Raises InputError for another loss.
+        """
         if name == "margin":
-            return self.margin(outputs, y)
+            return self.margin(outputs, y) if target is None else _picked(self.targets(outputs, y), target)
         raise InputError(f"The property {self} has no loss {name!r}; use {' or '.join(self.losses)}.")
+
+
+def _picked(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(1, index[:, None]).squeeze(1)
+
+
+def _others(y: Tensor, classes: int) -> Tensor:
+    """The classes other than y, rising: [B, classes - 1]."""
+    others = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
+    return others + (others >= y[:, None])
 
 
 @dataclass(frozen=True)
@@ -79,27 +100,34 @@ class Argmax(Property):
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         identity = torch.eye(outputs, dtype=dtype, device=y.device)
-        others = torch.arange(outputs - 1, device=y.device).expand(len(y), -1)
-        others = others + (others >= y[:, None])
-        weight = identity[y][:, None] - identity[others]
+        weight = identity[y][:, None] - identity[_others(y, outputs)]
         return Rows(weight, weight.new_zeros(weight.shape[:2]), torch.arange(outputs - 1, device=y.device))
+
+    def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
+        others = _others(y, outputs.shape[1])
+        return outputs.gather(1, y[:, None]) - outputs.gather(1, others)
 
     def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
         own = outputs.gather(1, y[:, None])
         return (own - outputs.scatter(1, y[:, None], -torch.inf).amax(1, keepdim=True)).squeeze(1)
 
-    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
-        """`ce` is minus the cross-entropy; `dlr` is the difference of logits ratio (Croce and Hein 2020,
-        arXiv:2003.01690), which with fewer than 3 classes, where it would be constant, is the margin."""
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """`ce` is minus the cross-entropy of y, or the cross-entropy of the target. `dlr` is the difference of logits
+        ratio (Croce and Hein 2020, arXiv:2003.01690), which with fewer than 3 classes (4 with a target), where it would
+        be constant, is the margin."""
         if name == "ce":
-            return -torch.nn.functional.cross_entropy(outputs, y, reduction="none")
+            if target is None:
+                return -torch.nn.functional.cross_entropy(outputs, y, reduction="none")
+            aim = _picked(_others(y, outputs.shape[1]), target)
+            return torch.nn.functional.cross_entropy(outputs, aim, reduction="none")
         if name == "dlr":
-            margin = self.margin(outputs, y)
-            if outputs.shape[1] < 3:
+            margin = super().loss("margin", outputs, y, target)
+            if outputs.shape[1] < (3 if target is None else 4):
                 return margin
-            top = outputs.topk(3, dim=1).values
-            return margin / (top[:, 0] - top[:, 2] + 1e-12)
-        return super().loss(name, outputs, y)
+            top = outputs.topk(3 if target is None else 4, dim=1).values
+            scale = top[:, 0] - (top[:, 2] if target is None else (top[:, 2] + top[:, 3]) / 2)
+            return margin / (scale + 1e-12)
+        return super().loss(name, outputs, y, target)
 
 
 @dataclass(frozen=True)
@@ -122,11 +150,11 @@ class NotClass(Property):
         group = torch.zeros(outputs - 1, dtype=torch.long, device=y.device)
         return Rows(weight, weight.new_zeros(weight.shape[:2]), group)
 
-    def loss(self, name: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+    def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """`ce` is the cross-entropy to the target class."""
         if name == "ce":
             return torch.nn.functional.cross_entropy(outputs, torch.full_like(y, self.target), reduction="none")
-        return super().loss(name, outputs, y)
+        return super().loss(name, outputs, y, target)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+GOLDEN = -7046029254386353131
+"""0x9E3779B97F4A7C15 as a signed 64-bit integer: 2^64 over the golden ratio, whose multiples spread evenly."""
+
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
@@ -48,13 +50,13 @@ class RowRandom:
 
     def fork(self, label: int) -> "RowRandom":
         """Streams of their own, one for every label; they take nothing from these."""
-        return RowRandom(_mix(_mix(self.seeds) + label * _GAMMA % 2**63))
+        return RowRandom(_mix(_mix(self.seeds) + label * GOLDEN % 2**63))
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """64 random bits an element as int64 [B, *shape]."""
         self._draws += 1
-        key = _mix(self.seeds + self._draws * _GAMMA % 2**63)
-        index = torch.arange(1, math.prod(shape) + 1, device=key.device, dtype=torch.int64) * _GAMMA
+        key = _mix(self.seeds + self._draws * GOLDEN % 2**63)
+        index = torch.arange(1, math.prod(shape) + 1, device=key.device, dtype=torch.int64) * GOLDEN
         return _mix(key[:, None] + index).reshape(len(key), *shape)
 
     def uniform(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

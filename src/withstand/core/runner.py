@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -12,28 +11,24 @@ from torch import Tensor
 
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
-from withstand.core.evidence import Ask, Loss, Told
+from withstand.core.evidence import Ask, Told
+from withstand.core.oracle import TILE, Access, Answer, ModelRaised, Oracle, usable
 from withstand.core.property import Argmax, Property
 from withstand.core.registry import describe, name_of
-from withstand.core.rng import RowRandom, row_seeds
-from withstand.core.threat import Threat, rowwise
+from withstand.core.rng import GOLDEN, RowRandom, row_seeds
+from withstand.core.threat import Threat
+
+__all__ = ["TILE", "Access", "Attack", "Found", "ModelRaised", "Search", "run"]
 
 Search = Generator[Ask, Told, None]
 
-TILE = 16
-"""Model calls are filled up to a multiple of this many rows, because matrix kernels round leftover rows differently:
-without it a row's result would depend on how many others are in the batch or still alive."""
-
-
-class Access(StrEnum):
-    """What the model shows: its gradients, or its scores only (gradients are then estimated from queries)."""
-
-    GRADIENT = "gradient"
-    SCORES = "scores"
-
 
 class Attack(Protocol):
-    """The form of an attack (see `withstand.core.registry.attack`)."""
+    """The form of an attack (see `withstand.core.registry.attack`).
+
+    An attack that also has a ClassVar `minimal` that is true looks for the nearest violation: its points may lie
+    anywhere in the domain, whatever the radius.
+    """
 
     norms: ClassVar[tuple[str, ...]]
     access: ClassVar[Access]
@@ -41,25 +36,34 @@ class Attack(Protocol):
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search: ...
 
 
+def is_minimal(attack: Attack) -> bool:
+    """Whether an attack looks for the nearest violation by itself."""
+    return getattr(attack, "minimal", False)
+
+
 @dataclass(frozen=True)
 class Found:
     """What an attack found, per row [B]. Rows refuted hold a point of the threat that the model gets wrong.
 
-    x: the best point (x0 itself where nothing was better). margin, clean_margin: at x and at x0. queries: forward
-    passes, the clean one included; gradients: backward passes. zero_gradients: answers whose gradient was exactly zero.
-    nonfinite: answers that held a NaN or an infinity. late: share of the whole fall of the margin that came in the last
-    tenth of the asks (0 if refuted). stopped: why the search ended before its own end ("time", "queries"), or None.
+    x: the best point (`threat.start(x0)` where nothing was better). margin, clean_margin: at x and at x0. distance: of
+    x from x0 (infinite unless refuted). queries: forward passes, the clean one included; gradients: backward passes.
+    zero_gradients: answers whose gradient was exactly zero. nonfinite: answers that held a NaN or an infinity. late:
+    share of the whole fall of the margin that came in the last tenth of the asks (0 if refuted). stage: the stage of
+    the attack that found x (-1: none did). stopped: why the search of a row ended before its own end ("time",
+    "queries"), or None.
     """
 
     x: Tensor
     margin: Tensor
     clean_margin: Tensor
     refuted: Tensor
+    distance: Tensor
     queries: Tensor
     gradients: Tensor
     zero_gradients: Tensor
     nonfinite: Tensor
     late: Tensor
+    stage: Tensor
     stopped: str | None = None
 
     @classmethod
@@ -84,185 +88,195 @@ def run(
     access: Access = Access.GRADIENT,
     batch: int = 256,
     probes: int = 20,
+    surrogate: Callable[[Tensor], Tensor] | None = None,
+    draws: int = 1,
+    closest: bool = False,
 ) -> Found:
     """Attack every row of x0 [N, *shape] with targets y [N] and return the best point found for each.
 
     model: a function from a batch to outputs. property: argmax unless given. ids: the samples' numbers in the data,
     which seed their random streams (0, 1, ... unless given). budget: no limit unless given; the clean pass is always
-    made, after that no ask begins that its queries or, at the pace of the asks before it, its time would overrun.
-    access: `scores` answers gradients by an antithetic Gaussian estimate of `probes` pairs (Salimans et al. 2017,
-    arXiv:1703.03864; 20 pairs as Ilyas et al. 2018), probing only inside the domain. batch: rows evaluated together;
-    it does not change results.
+    made, after that no row is asked about that its queries or, at the pace of the asks before it, the time would
+    overrun. access: `scores` answers gradients by an antithetic Gaussian estimate of `probes` pairs (Salimans et al.
+    2017, arXiv:1703.03864; 20 pairs as Ilyas et al. 2018), probing only inside the domain. surrogate: a model the
+    attack sees instead; its points count by what `model` says. draws: answers averaged of a random model. batch: rows
+    evaluated together; it does not change results. closest: do not stop at a violation but let the attack go on to the
+    nearest one; see `withstand.core.closest`, which serves every attack.
 
     Rows wrong at x0 are not attacked. In a box, x0 is but a point to start from: it is moved into the box, and a row
-    violated there is refuted. Raises InputError when the attack does not work in the threat's norm.
+    violated there is refuted. Raises InputError when the attack does not work in the threat's norm or needs more than
+    the access shows, and ModelRaised, which names the sample, when the model raises.
     """
-    if threat.norm not in attack.norms:
-        able = ", ".join(attack.norms)
-        raise InputError(f"The attack {name_of(attack)!r} works for {able}, not for {threat.norm}; choose another.")
+    _check(attack, threat, access, surrogate)
     numbers = list(range(len(x0)) if ids is None else ids)
     if not len(numbers) == len(y) == len(x0):
         raise InputError(f"There are {len(x0)} inputs, {len(y)} targets and {len(numbers)} ids; give as many of each.")
     budget = budget or Budget()
     seeds = row_seeds(seed, numbers, describe(attack)).to(x0.device)
-    parts = []
+    if getattr(attack, "access", None) is Access.LABELS:
+        access = Access.LABELS
+    oracle = Oracle(model, property or Argmax(), threat, access, probes, surrogate, draws)
+    parts: list[Found] = []
     for rows in torch.arange(len(x0), device=x0.device).split(batch):
-        oracle = _Oracle(model, property or Argmax(), threat.pick(rows, x0), access, probes)
-        parts.append(_Chunk(oracle, x0[rows], y[rows], seeds[rows], budget).drive(attack))
+        try:
+            chunk = _Chunk(oracle.pick(rows, x0), x0[rows], y[rows], seeds[rows], budget, closest, is_minimal(attack))
+            parts.append(chunk.drive(attack))
+        except ModelRaised as raised:
+            at = int(rows[raised.row])
+            raise ModelRaised(at, raised.error, numbers[at]) from raised
     return Found.join(parts)
 
 
-@dataclass(frozen=True)
-class _Oracle:
-    """The model as an attack may see it."""
-
-    model: Callable[[Tensor], Tensor]
-    property: Property
-    threat: Threat
-    access: Access
-    probes: int
-
-    def cost(self, grad: bool) -> int:
-        """Forward rows one ask costs a sample."""
-        return 1 + 2 * self.probes * (grad and self.access is Access.SCORES)
-
-    def answer(self, x: Tensor, y: Tensor, ask: Ask, rng: RowRandom) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Margin, loss and, where asked for, the gradient of the loss at x."""
-        if ask.grad and self.access is Access.GRADIENT:
-            return self._differentiate(x, y, ask.loss)
-        margin, loss = self.score(x, y, ask.loss)
-        return margin, loss, self._estimate(x, y, ask.loss, rng) if ask.grad else None
-
-    def score(self, x: Tensor, y: Tensor, loss: Loss = "margin") -> tuple[Tensor, Tensor]:
-        """Margin and loss at x."""
-        with torch.no_grad():
-            outputs = self._outputs(x)
-            margin = self.property.margin(outputs, y)
-            return margin, margin if loss == "margin" else self.property.loss(loss, outputs, y)
-
-    def _outputs(self, x: Tensor) -> Tensor:
-        missing = -len(x) % TILE
-        if not missing:
-            return self.model(x)
-        return self.model(torch.cat([x, x[-1:].detach().expand(missing, *x.shape[1:])]))[: len(x)]
-
-    def _differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            outputs = self._outputs(x)
-            value = self.property.loss(loss, outputs, y)
-            slope = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-        value = value.detach()
-        margin = value if loss == "margin" else self.property.margin(outputs.detach(), y)
-        return margin, value, torch.zeros_like(x) if slope is None else slope
-
-    def _estimate(self, x: Tensor, y: Tensor, loss: Loss, rng: RowRandom) -> Tensor:
-        """Probes stop at the edges of the domain, which halves the estimate there but keeps its sign. A quantised
-        input is probed on its grid."""
-        low, high = self.threat.domain
-        levels = self.threat.levels
-        width = 1 / levels if levels else 1e-3 * (high - low if math.isfinite(high - low) else 1.0)
-        slope = torch.zeros_like(x)
-        for _ in range(self.probes):
-            probe = rng.normal(x.shape[1:], x.dtype)
-            if levels:
-                probe = probe.round()
-            up, down = ((x + sign * width * probe).clamp(low, high) for sign in (1, -1))
-            rise = self.score(up, y, loss)[1] - self.score(down, y, loss)[1]
-            slope += probe * rowwise(rise / (2 * width * self.probes), x)
-        return slope
+def _check(attack: Attack, threat: Threat, access: Access, surrogate: Callable[[Tensor], Tensor] | None) -> None:
+    if threat.norm not in attack.norms:
+        able = ", ".join(attack.norms)
+        raise InputError(f"The attack {name_of(attack)!r} works for {able}, not for {threat.norm}; choose another.")
+    need = attack.access
+    if surrogate is None and not access.shows(need):
+        raise InputError(
+            f"The attack {name_of(attack)!r} needs {need.value}s, and only labels are shown; choose one that needs "
+            "labels only (`withstand ls attacks` says which)."
+        )
 
 
 class _Chunk:
-    """The state of one batch of rows under attack. `index` holds the live rows, None while that is all of them."""
+    """The state of one batch of rows under attack. `goal` is what makes a point better than another: a lower margin,
+    or with `closest` a smaller distance among violations."""
 
-    def __init__(self, oracle: _Oracle, x0: Tensor, y: Tensor, seeds: Tensor, budget: Budget) -> None:
-        anchored = oracle.threat.anchored
-        x0 = x0 if anchored else oracle.threat.project(x0, x0)
+    def __init__(
+        self, oracle: Oracle, x0: Tensor, y: Tensor, seeds: Tensor, budget: Budget, closest: bool, roams: bool
+    ) -> None:
+        threat = oracle.threat
+        x0 = x0 if threat.anchored else threat.project(x0, x0)
         self.oracle, self.x0, self.y, self.seeds, self.budget = oracle, x0, y, seeds, budget
-        self.clean = oracle.score(x0, y)[0] if len(x0) else x0.new_zeros(0)
-        self.best = x0.clone()
-        self.margin = self.clean.clone() if anchored else self.clean.masked_fill(self.clean.isnan(), torch.inf)
-        self.last_margin = self.last_loss = self.clean
-        self.refuted = torch.zeros_like(self.clean, dtype=torch.bool) if anchored else self.clean <= 0
-        self.live = self.clean > 0 if anchored else ~self.refuted
-        self.index: Tensor | None = None if bool(self.live.all()) else self.live.nonzero().squeeze(1)
-        self.queries = torch.ones_like(self.live, dtype=torch.long)
+        self.closest, self.roams = closest, roams
+        self.best = threat.start(x0).clone()
+        clean = oracle.score(x0, self.best, y) if len(x0) else Answer(*(x0.new_zeros(n) for n in (0, 0, (0, 1))))
+        self.clean, self.aims = clean.margin, clean.targets.shape[1]
+        self.margin = self.clean.clone() if threat.anchored else self.clean.masked_fill(self.clean.isnan(), torch.inf)
+        self.refuted = torch.zeros_like(self.clean, dtype=torch.bool) if threat.anchored else self.clean <= 0
+        self.live = self.clean > 0 if threat.anchored else ~self.refuted
+        self.distance = torch.full_like(self.clean, torch.inf, dtype=torch.float64)
+        self.queries = torch.full_like(self.live, oracle.draws, dtype=torch.long)
         self.gradients, self.zeros, self.nonfinite = (torch.zeros_like(self.queries) for _ in range(3))
-        self.spent = 1
+        self.stage = torch.full_like(self.queries, -1)
         self.history: list[Tensor] = []
+        self.stopped: str | None = None
 
     def drive(self, attack: Attack) -> Found:
-        """Send the attack's asks to the model until it ends, every row is refuted or the budget is spent."""
+        """Send the attack's asks to the model until it ends, no row is left or the budget is spent."""
         search = attack.search(self.x0, self.oracle.threat, RowRandom(self.seeds))
-        stopped, told, pace = None, None, 0.0
+        told, pace = None, 0.0
         while bool(self.live.any()):
             try:
                 ask = next(search) if told is None else search.send(told)
             except StopIteration:
                 break
-            cost = self.oracle.cost(ask.grad)
+            lead = tuple(ask.x.shape[1 : 1 + ask.x.dim() - self.best.dim()])
+            cost = self.oracle.cost(ask.grad) * math.prod(lead)
             if self.budget.left <= pace * cost:
-                stopped = "time"
+                self.stopped = "time"
                 break
-            if self.budget.queries is not None and self.spent + cost > self.budget.queries:
-                stopped = "queries"
+            rows = self._affordable(ask, cost)
+            if not bool(self.live.any()):
                 break
             began = time.monotonic()
-            told = self._tell(ask, cost)
-            pace = (time.monotonic() - began) / cost
+            told = self._tell(ask, rows, lead)
+            self.queries[rows] += cost
+            self.history.append(self.margin.clone())
+            if len(rows):
+                pace = (time.monotonic() - began) / cost
         search.close()
-        return self._found(stopped)
+        return self._found()
 
-    def _pick(self, full: Tensor) -> Tensor:
-        return full if self.index is None else full[self.index]
+    def _affordable(self, ask: Ask, cost: int) -> Tensor:
+        """Numbers of the live rows the ask is about; those whose queries would not do leave the search."""
+        asked = self.live if ask.rows is None else self.live & ask.rows
+        if self.budget.queries is not None:
+            broke = asked & (self.queries + cost > self.budget.queries)
+            if bool(broke.any()):
+                self.stopped = "queries"
+                self.live, asked = self.live & ~broke, asked & ~broke
+        return asked.nonzero().squeeze(1)
 
-    def _put(self, full: Tensor, part: Tensor) -> Tensor:
-        return part if self.index is None else full.index_copy(0, self.index, part)
-
-    def _tell(self, ask: Ask, cost: int) -> Told:
-        x = self.oracle.threat.deploy(self._pick(self.x0), self._pick(ask.x.detach()).to(self.x0.dtype))
-        rng = RowRandom(self._pick(self.seeds)).fork(len(self.history) + 1)
-        margin, loss, grad = self.oracle.answer(x, self._pick(self.y), ask, rng)
-        self.spent += cost
-        self.queries += self.live * cost
+    def _tell(self, ask: Ask, rows: Tensor, lead: tuple[int, ...]) -> Told:
+        """Evaluate the ask at `rows`, keep what is best, and answer in full size."""
+        if len(rows) == 0:
+            return self._silence(ask, lead)
+        points = math.prod(lead)
+        flat = rows.repeat_interleave(points) if lead else rows
+        every = len(rows) == len(self.x0) and not lead
+        x0, y = (self.x0, self.y) if every else (self.x0[flat], self.y[flat])
+        x = (ask.x if every else ask.x[rows]).detach().to(self.x0.dtype).reshape(len(flat), *self.best.shape[1:])
+        oracle = self.oracle.pick(flat, self.x0)
+        x = x if oracle.threat.rendered else oracle.threat.deploy(x0, x)
+        rng = RowRandom(_spread(self.seeds[rows], points)).fork(len(self.history) + 1)
+        answer, margin = oracle.answer(x0, x, y, _part(ask, rows, lead), rng)
         broken = ~margin.isfinite()
+        grad = answer.grad
         if grad is not None:
-            grad, blank, mad = _usable(grad, rng)
+            grad, blank, mad = usable(grad, rng, several=answer.loss.dim() == 2)
             broken |= mad
-            self.gradients += self.live
-            self.zeros += self._put(torch.zeros_like(self.live), blank)
-        self.nonfinite += self._put(torch.zeros_like(self.live), broken)
-        self.last_margin = self._put(self.last_margin, margin)
-        self.last_loss = self._put(self.last_loss, loss)
-        full_grad = None if grad is None else self._put(torch.zeros_like(self.x0), grad)
-        self._keep_best(x, margin)
-        return Told(self.last_margin, self.last_loss, full_grad, self.live)
+            self.gradients[rows] += points * answer.loss[0].numel()
+            self.zeros[rows] += blank.reshape(len(rows), -1).sum(1)
+        self.nonfinite[rows] += broken.reshape(len(rows), -1).sum(1)
+        self._keep_best(oracle, x0, x, margin, rows, ask.stage)
+        labels = self.oracle.access is Access.LABELS and self.oracle.surrogate is None
+        margin, loss = (answer.margin, answer.loss) if not labels else (_sign(answer.margin),) * 2
+        return Told(
+            self._full(margin, rows, lead, torch.inf),
+            self._full(loss, rows, lead, torch.inf),
+            None if grad is None else self._full(grad, rows, lead, 0.0),
+            None if labels else self._full(answer.targets, rows, lead, torch.inf),
+            self.live,
+        )
 
-    def _keep_best(self, x: Tensor, margin: Tensor) -> None:
-        better = margin < self._pick(self.margin)
+    def _full(self, part: Tensor, rows: Tensor, lead: tuple[int, ...], fill: float) -> Tensor:
+        part = part.reshape(len(rows), *lead, *part.shape[1:])
+        if len(rows) == len(self.x0):
+            return part
+        return part.new_full((len(self.x0), *part.shape[1:]), fill).index_copy_(0, rows, part)
+
+    def _silence(self, ask: Ask, lead: tuple[int, ...]) -> Told:
+        """The answer to an ask about rows of which none is left."""
+        margin = self.margin.new_full((len(self.x0), *lead), torch.inf)
+        loss = margin if ask.target is None else margin.new_full(ask.target.shape, torch.inf)
+        grad = self.x0.new_zeros(*loss.shape, *self.best.shape[1:]) if ask.grad else None
+        return Told(margin, loss, grad, margin.new_full((*margin.shape, self.aims), torch.inf), self.live)
+
+    def _keep_best(self, oracle: Oracle, x0: Tensor, x: Tensor, margin: Tensor, rows: Tensor, stage: int) -> None:
+        """Take over the points x that are better than a row's best so far, and let refuted rows leave."""
+        points = len(x) // len(rows)
         hit = margin <= 0
-        if bool(hit.any()):
-            rows = self._pick(torch.arange(len(self.x0), device=x.device))[hit]
-            inside = self.oracle.threat.pick(rows, self.x0).contains(self.x0[rows], x[hit])
-            better[hit] &= inside
-            hit[hit.clone()] = inside
-        part = better.nonzero().squeeze(1)
-        if len(part):
-            rows = part if self.index is None else self.index[part]
-            self.margin[rows] = margin[part]
-            self.best[rows] = x[part]
-        self.history.append(self.margin.clone())
-        if bool(hit.any()):
-            refuted = self._put(torch.zeros_like(self.live), hit)
-            self.refuted |= refuted
-            self.live = self.live & ~refuted
-            self.index = self.live.nonzero().squeeze(1)
+        better = hit if self.closest else margin < self.margin[rows].repeat_interleave(points)
+        doubtful = (better if self.roams else better & hit).nonzero().squeeze(1)
+        if len(doubtful):
+            threat = oracle.threat.pick(doubtful, x0)
+            better = better.index_copy(0, doubtful, threat.contains(x0[doubtful], x[doubtful]))
+        if not bool(better.any()):
+            return
+        worth = margin.double()
+        if self.closest:
+            worth = oracle.threat.distance(x0, x)
+            better &= worth < self.distance[rows].repeat_interleave(points)
+        worth, column = worth.masked_fill(~better, torch.inf).reshape(len(rows), points).min(1)
+        part = (worth < torch.inf).nonzero().squeeze(1)
+        chosen, index = rows[part], part * points + column[part]
+        self.margin[chosen], self.best[chosen], self.stage[chosen] = margin[index], x[index], stage
+        self.refuted[chosen] |= hit[index]
+        if self.closest:
+            self.distance[chosen] = worth[part]
+        else:
+            self.live = self.live & ~self.refuted
 
-    def _found(self, stopped: str | None) -> Found:
-        strayed = ~self.oracle.threat.contains(self.x0, self.best) & ~self.refuted
-        if bool(strayed.any()):  # a best point outside the threat is no evidence: fall back to the clean input
-            self.best[strayed], self.margin[strayed] = self.x0[strayed], self.clean[strayed]
+    def _found(self) -> Found:
+        threat = self.oracle.threat
+        if len(self.x0):
+            strayed = ~threat.contains(self.x0, self.best) & ~self.refuted
+            # a best point outside the threat is no evidence: fall back to the clean input
+            self.best[strayed], self.margin[strayed] = threat.start(self.x0)[strayed], self.clean[strayed]
+            far = threat.distance(self.x0, self.best)
+            self.distance = torch.where(self.refuted, far, torch.inf)
         late = torch.zeros_like(self.margin)
         if len(self.history) >= 10:
             earlier = self.history[int(len(self.history) * 0.9)]
@@ -273,25 +287,33 @@ class _Chunk:
             margin=self.margin,
             clean_margin=self.clean,
             refuted=self.refuted,
+            distance=self.distance,
             queries=self.queries,
             gradients=self.gradients,
             zero_gradients=self.zeros,
             nonfinite=self.nonfinite,
             late=late,
-            stopped=stopped,
+            stage=self.stage,
+            stopped=self.stopped,
         )
 
 
-def _usable(grad: Tensor, rng: RowRandom) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient [B, *shape] an attack can walk along, and which rows [B] of it were all zero, and not finite.
+def _sign(margin: Tensor) -> Tensor:
+    return torch.where(margin > 0, 1.0, -1.0).to(margin)
 
-    NaN and infinite entries become 0, rows of zeros a random direction.
-    """
-    size = grad.flatten(1).abs().amax(1)
-    blank, broken = size == 0, ~size.isfinite()
-    if bool(broken.any()):
-        grad = grad.nan_to_num(0.0, 0.0, 0.0)
-    if bool(blank.any()):
-        rows = blank.nonzero().squeeze(1)
-        grad = grad.index_copy(0, rows, RowRandom(rng.seeds[rows]).fork(0).normal(grad.shape[1:], grad.dtype))
-    return grad, blank, broken
+
+def _spread(seeds: Tensor, points: int) -> Tensor:
+    """A seed for every point of every row: int64 [B * points]; the rows' own for single points."""
+    return (seeds[:, None] + torch.arange(points, device=seeds.device) * GOLDEN).flatten()
+
+
+def _part(ask: Ask, rows: Tensor, lead: tuple[int, ...]) -> Ask:
+    """What the ask says of `rows`, a row a point."""
+    target, weights = ask.target, ask.weights
+    if target is not None:
+        target = target[rows]
+        if lead:
+            target = target.reshape(len(rows), -1).expand(-1, math.prod(lead)).flatten()
+    if weights is not None:
+        weights = weights[rows].repeat_interleave(math.prod(lead), 0)
+    return replace(ask, target=target, weights=weights)
