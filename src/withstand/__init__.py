@@ -8,11 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from withstand.auditing.attacking import attack
     from withstand.auditing.audit import audit
     from withstand.auditing.check import check
     from withstand.auditing.doctor import doctor
     from withstand.auditing.runfolder import ls
-    from withstand.auditing.single import attack, verify
+    from withstand.auditing.single import verify
     from withstand.io.witness import replay
     from withstand.reporting.page import report
 
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 __all__ = ["attack", "audit", "check", "doctor", "ls", "replay", "report", "verify"]
 
 _HOME = {
-    "attack": "withstand.auditing.single",
+    "attack": "withstand.auditing.attacking",
     "audit": "withstand.auditing.audit",
     "check": "withstand.auditing.check",
     "doctor": "withstand.auditing.doctor",

@@ -9,7 +9,7 @@ from withstand.cli.output import only_results_on_stdout, percent, print_json, pr
 from withstand.core.errors import InputError
 
 if TYPE_CHECKING:
-    from withstand.auditing.single import Attacked
+    from withstand.auditing.attacking import Attacked
 
 
 def attack(
