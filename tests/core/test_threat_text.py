@@ -4,6 +4,7 @@ import pytest
 
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
+from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat_text import parse_threat
 
 
@@ -19,6 +20,9 @@ from withstand.core.threat_text import parse_threat
         ("linf:2/255[0,1]@u8", Linf(2 / 255, levels=255)),
         ("l2:0", L2(0.0)),
         ("linf:1e-3", Linf(0.001)),
+        ("flow:0.3", Flow(0.3)),
+        ("spatial:30,3", Spatial(degrees=30, pixels=3)),
+        ("spatial:22.5,7/2[-1,1]@u8", Spatial(1.0, (-1.0, 1.0), 255, degrees=22.5, pixels=3.5)),
     ],
 )
 def test_forms(text: str, threat: object) -> None:
@@ -40,6 +44,9 @@ def test_forms(text: str, threat: object) -> None:
         ("linf:-0.1", "has the radius -0.1; it must be zero or a positive number"),
         ("l2:inf", "has the radius inf"),
         ("linf:0.1[1,0]", r"the domain \[1, 0\]; the first number must be the smaller"),
+        ("spatial:30", "holds one number; write spatial:DEGREES,PIXELS"),
+        ("spatial:30,-1", "has the radius -1"),
+        ("spatial:30,3,1", "holds '3,1', which is not a number"),
         ("linf:0.1[x,1]", "holds 'x', which is not a number"),
     ],
 )
@@ -50,6 +57,8 @@ def test_errors_say_what_to_write(text: str, sentence: str) -> None:
     assert str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5[-1,1]", "linf:0.0313725@u8", "l1:12[0,255]"])
+@pytest.mark.parametrize(
+    "text", ["linf:0.1", "l2:0.5[-1,1]", "linf:0.0313725@u8", "l1:12[0,255]", "flow:0.3", "spatial:30,3[-1,1]"]
+)
 def test_texts_read_back(text: str) -> None:
     assert str(parse_threat(text)) == text

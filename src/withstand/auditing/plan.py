@@ -81,10 +81,7 @@ def _misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
 
 def threat_text(threat: str | Threat) -> str:
     """A threat as text that reads back to the same numbers; the user's own words where there are any."""
-    if isinstance(threat, str):
-        return threat.strip()
-    domain = "" if threat.domain == (0.0, 1.0) else f"[{threat.domain[0]!r},{threat.domain[1]!r}]"
-    return f"{threat.norm}:{threat.radius!r}{domain}" + ("@u8" if threat.levels == 255 else "")
+    return threat.strip() if isinstance(threat, str) else threat.text()
 
 
 def radii_of(plan: Plan, threat: Threat) -> tuple[float, ...]:

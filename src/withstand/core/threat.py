@@ -1,6 +1,7 @@
 """Threats: the set of inputs allowed around x0, with all that attacks and proofs need to know of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -45,10 +46,17 @@ class Threat(ABC):
     """Whether `box` and `lowest` enclose the threat, so that bounds over it are proofs."""
 
     def __str__(self) -> str:
-        text = f"{self.norm}:{self.radius:.6g}"
+        return self.text("{:.6g}".format)
+
+    def text(self, number: Callable[[float], str] = repr) -> str:
+        """The threat as the user writes it, with every number in a form of its own; with `repr` it reads back exactly."""
+        text = f"{self.norm}:{self._amount(number)}"
         if self.domain != (0.0, 1.0):
-            text += f"[{self.domain[0]:g},{self.domain[1]:g}]"
+            text += f"[{number(self.domain[0])},{number(self.domain[1])}]"
         return text + ("@u8" if self.levels == 255 else "")
+
+    def _amount(self, number: Callable[[float], str]) -> str:
+        return number(self.radius)
 
     def at(self, radius: float | Tensor) -> "Threat":
         """The same threat with another radius, or with one for every row [B]."""

@@ -1,15 +1,20 @@
-"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `linf:8/255@u8`."""
+"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `linf:8/255@u8`, `flow:0.3`, `spatial:30,3`."""
 
 import math
 import re
 
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
+from withstand.core.sparse import L0
+from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
-NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1}
+NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1, "flow": Flow, "spatial": Spatial}
 _FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
-_HELP = "write it as NORM:RADIUS with NORM one of linf, l2, l1, for example linf:8/255, l2:0.5[-1,1] or linf:8/255@u8"
+_HELP = (
+    "write it as NORM:RADIUS with NORM one of linf, l2, l1, flow, for example linf:8/255, l2:0.5[-1,1], "
+    "linf:8/255@u8 or flow:0.3, or as spatial:DEGREES,PIXELS"
+)
 
 
 def _number(text: str, threat: str) -> float:
@@ -24,17 +29,28 @@ def _number(text: str, threat: str) -> float:
 
 
 def parse_threat(text: str) -> Threat:
-    """A threat from its text: norm, radius (a number or a fraction), optional [low,high] domain, optional @u8.
+    """A threat from its text: norm, radius (a number or a fraction; two for `spatial`), optional [low,high] domain, optional @u8.
 
     Raises InputError with the form to write when it does not parse.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None or found["norm"] not in NORMS:
         raise InputError(f"Threat {text!r} is not understood; {_HELP}.")
-    radius = _number(found["radius"], text)
     low, high = (_number(found[k], text) if found[k] else d for k, d in (("low", 0.0), ("high", 1.0)))
-    if radius < 0 or math.isinf(radius):
-        raise InputError(f"Threat {text!r} has the radius {radius:g}; it must be zero or a positive number.")
     if low >= high:
         raise InputError(f"Threat {text!r} has the domain [{low:g}, {high:g}]; the first number must be the smaller.")
-    return NORMS[found["norm"]](radius, (low, high), 255 if found["u8"] else None)
+    levels = 255 if found["u8"] else None
+    if found["norm"] == Spatial.norm:
+        degrees, comma, pixels = found["radius"].partition(",")
+        if not comma:
+            raise InputError(f"Threat {text!r} holds one number; write spatial:DEGREES,PIXELS, as in spatial:30,3.")
+        limits = _size(degrees, text), _size(pixels, text)
+        return Spatial(1.0, (low, high), levels, degrees=limits[0], pixels=limits[1])
+    return NORMS[found["norm"]](_size(found["radius"], text), (low, high), levels)
+
+
+def _size(text: str, threat: str) -> float:
+    size = _number(text, threat)
+    if size < 0 or math.isinf(size):
+        raise InputError(f"Threat {threat!r} has the radius {size:g}; it must be zero or a positive number.")
+    return size
