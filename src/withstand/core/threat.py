@@ -49,7 +49,7 @@ class Threat(ABC):
         return self.text("{:.6g}".format)
 
     def text(self, number: Callable[[float], str] = repr) -> str:
-        """The threat as the user writes it, with every number in a form of its own; with `repr` it reads back exactly."""
+        """The threat as the user writes it, its numbers in the form told; with `repr` it reads back exactly."""
         text = f"{self.norm}:{self._amount(number)}"
         if self.domain != (0.0, 1.0):
             text += f"[{number(self.domain[0])},{number(self.domain[1])}]"
