@@ -1,4 +1,4 @@
-"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `linf:8/255@u8`, `flow:0.3`, `spatial:30,3`."""
+"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `l0:10`, `linf:8/255@u8`, `flow:0.3`, `spatial:30,3`."""
 
 import math
 import re
@@ -9,10 +9,10 @@ from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
-NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1, "flow": Flow, "spatial": Spatial}
+NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0, "flow": Flow, "spatial": Spatial}
 _FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
 _HELP = (
-    "write it as NORM:RADIUS with NORM one of linf, l2, l1, flow, for example linf:8/255, l2:0.5[-1,1], "
+    "write it as NORM:RADIUS with NORM one of linf, l2, l1, l0, flow, for example linf:8/255, l2:0.5[-1,1], l0:10, "
     "linf:8/255@u8 or flow:0.3, or as spatial:DEGREES,PIXELS"
 )
 
@@ -29,7 +29,7 @@ def _number(text: str, threat: str) -> float:
 
 
 def parse_threat(text: str) -> Threat:
-    """A threat from its text: norm, radius (a number or a fraction; two for `spatial`), optional [low,high] domain, optional @u8.
+    """A threat from its text: norm, radius (a number or a fraction), optional [low,high] domain, optional @u8.
 
     Raises InputError with the form to write when it does not parse.
     """
