@@ -23,7 +23,11 @@ QUICK = {
     "noise": "noise:draws=8",
     "pgd": "pgd:steps=6,restarts=2",
     "apgd": "apgd:steps=14,restarts=2",
+    "apgd-t": "apgd-t:steps=14,targets=2",
+    "multi-targeted": "multi-targeted:steps=6,odi=2",
     "square": "square:queries=30",
+    "nes": "nes:queries=160,probes=10",
+    "spsa": "spsa:queries=160,samples=10",
 }
 CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
 pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
@@ -175,6 +179,7 @@ def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
     found = run(spy, counter, x0, y, threat_of(norm))
     assert counter.saw(found.queries, norm)
     live = [int((found.clean_margin > 0).sum()), *(int(live.sum()) for _, live in spy.asked[1:])]
+    live = [n * (x.numel() // x0.numel()) for n, (x, _) in zip(live, spy.asked)]
     assert [len(batch) for batch in counter.batches[1:]] == [n + -n % TILE for n in live]
     if norm != "box" and name != "noise":
         assert found.refuted.any()
