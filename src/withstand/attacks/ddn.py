@@ -1,0 +1,49 @@
+"""Decoupling direction and norm: walk on a sphere whose radius shrinks inside the violation and grows outside."""
+
+from typing import ClassVar
+
+import torch
+
+from withstand.attacks.parts.nearest import cosine, length, width
+from withstand.core.evidence import Ask, Loss
+from withstand.core.registry import Count, Positive, attack
+from withstand.core.rng import RowRandom
+from withstand.core.runner import Access, Search
+from withstand.core.threat import Threat, rowwise
+
+LAST = 0.01  # length of the last step
+
+
+@attack
+class DDN:
+    """The nearest violation in l2: steps along the gradient, each put on a sphere around the input that shrinks after a
+    violation and grows otherwise (Rony et al. 2019, arXiv:1811.09600).
+
+    steps: 100, as in the paper (it also gives 300 and 1000). radius: of the first sphere, 1; gamma: the share by which
+    it shrinks or grows, 0.05; step: length of the first step, 1, which falls to 0.01. Lengths are for images in
+    [0, 1] and scale with the width of the domain. loss: ce, as in the paper, or margin, which fits every property.
+    Unlike the released code, points are not rounded to 256 levels, save where the threat itself is quantised (@u8).
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    access: ClassVar[Access] = Access.GRADIENT
+    minimal: ClassVar[bool] = True
+
+    steps: Count = 100
+    radius: Positive = 1.0
+    gamma: Positive = 0.05
+    step: Positive = 1.0
+    loss: Loss = "ce"
+
+    def search(self, x0: torch.Tensor, threat: Threat, rng: RowRandom) -> Search:
+        """One ask a step, and one for the last point."""
+        scale, x = width(threat), x0
+        radius = x0.new_full((len(x0),), self.radius * scale)
+        for i in range(self.steps):
+            told = yield Ask(x, grad=True, loss=self.loss)
+            assert told.grad is not None
+            pace = cosine(self.step, LAST, i, self.steps) * scale
+            move = x - pace * threat.steepest(told.grad) - x0
+            radius = radius * torch.where(told.margin <= 0, 1 - self.gamma, 1 + self.gamma)
+            x = (x0 + move * rowwise(radius / length(move, 2), move)).clamp(*threat.domain)
+        yield Ask(x, loss=self.loss)

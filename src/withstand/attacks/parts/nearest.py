@@ -1,0 +1,47 @@
+"""What searches for the nearest violation share: the best point so far, schedules, and lengths without a zero."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from withstand.core.threat import Threat, rowwise, vector_norm
+
+DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
+"""The norm of a gradient that says how fast a linear function can fall in each norm."""
+
+
+class Nearest:
+    """The violation nearest to x0 [B, *shape] among the points seen, per row: x and its distance [B] in float64."""
+
+    def __init__(self, threat: Threat, x0: Tensor) -> None:
+        self.threat, self.x0, self.x = threat, x0, x0
+        self.distance = x0.new_full((len(x0),), math.inf, dtype=torch.float64)
+
+    def see(self, x: Tensor, margin: Tensor) -> None:
+        """Take over the points x that violate the property (margin [B] <= 0) nearer to x0 than any before."""
+        distance = self.threat.distance(self.x0, x)
+        better = (margin <= 0) & (distance < self.distance)
+        self.distance = torch.where(better, distance, self.distance)
+        self.x = torch.where(rowwise(better, x), x, self.x)
+
+    @property
+    def found(self) -> Tensor:
+        """The rows [B] with a violation."""
+        return self.distance < math.inf
+
+
+def width(threat: Threat) -> float:
+    """The width of the domain, by which steps given for images in [0, 1] are scaled; 1 where it has no end."""
+    low, high = threat.domain
+    return high - low if math.isfinite(high - low) else 1.0
+
+
+def cosine(first: float, last: float, step: int, steps: int) -> float:
+    """From `first` at step 0 to `last` at `steps` along half a cosine wave."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def length(x: Tensor, p: float) -> Tensor:
+    """The norm of every row [B], never 0, so that one may divide by it."""
+    return vector_norm(x, p).clamp(min=torch.finfo(x.dtype).tiny)
