@@ -105,7 +105,7 @@ def _attack(question: Question, text: str, method: Any, budget: Budget, seed: in
         right += sum(status is not Status.INVALID for status in judge.status)
         queries += int(found.queries.sum()) + 2 * len(refuted)
         gradients += int(found.gradients.sum())
-        distances.append(question.threat.distance(x0, judge.witness).cpu()[judged])
+        distances.append(question.threat.distance(x0, judge.point).cpu()[judged])
     far, refuted_all = torch.cat(distances), torch.cat(hit)
     figures = AttackFigures(
         attacked_accuracy=(right - int(refuted_all.sum())) / len(question.data),

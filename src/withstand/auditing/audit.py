@@ -287,7 +287,7 @@ def _jobs(question: Question, done: set[int], batch: int | None) -> list[Job]:
 
 def _setup(plan: Plan, question: Question) -> Setup:
     graph = question.model.graph
-    able = [] if graph is None or unboundable(graph) else plan.verifiers
+    able = [] if graph is None or unboundable(graph) or not question.threat.provable else plan.verifiers
     return Setup(
         model=question.model,
         onnx=question.onnx,

@@ -122,8 +122,9 @@ def _witness(folder: Path, sample: SampleRecord, question: Question) -> Iterator
         yield f"{name} cannot be replayed: {error}"
         return
     threat = question.threat
-    asked = (sample.id, threat.norm, threat.radius, threat.domain, threat.levels or 0, str(question.property))
-    if (held.id, held.norm, held.radius, held.domain, held.levels, held.property) != asked:
+    asked = (sample.id, threat.norm, threat.radius, threat.limits, threat.domain, threat.levels or 0)
+    told_of = (held.id, held.norm, held.radius, held.limits, held.domain, held.levels)
+    if (*told_of, held.property) != (*asked, str(question.property)):
         yield f"{name} is of another question than the run's."
     if not told.reproduced:
         yield f"{name} fails its replay: {told.sentence}"

@@ -38,7 +38,7 @@ class Reach:
         base = setup.threat.radius
         self.certified = torch.full((len(block.ids),), torch.nan, dtype=torch.float64)
         self.attacked = self.certified.clone()
-        distance = setup.threat.distance(block.x0, judge.witness).cpu()
+        distance = setup.threat.distance(block.x0, judge.point).cpu()
         self.right = torch.tensor([status is not Status.INVALID for status in judge.status])
         for row, status in enumerate(judge.status):
             if status is Status.PROVED:

@@ -1,13 +1,14 @@
 """The doctor: what could make the numbers of an audit wrong, looked at before any attack."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
-from withstand.core.property import Argmax, Band, Property
+from withstand.core.property import Argmax, Property
 from withstand.core.records import Check
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
@@ -75,7 +76,7 @@ def _data_notes(question: Question) -> list[Check]:
     notes = [Check(name="data", outcome="note", sentence=note) for note in question.data.notes]
     notes += [Check(name="model", outcome="note", sentence=note) for note in question.model.notes]
     if question.data.quantised and question.threat.levels is None:
-        hint = f"{question.threat.norm}:{question.threat.radius:.6g}@u8"
+        hint = replace(question.threat, levels=255)
         sentence = f"The data is stored in 8 bits; if the deployed input is too, say so in the threat, as in {hint}."
         notes.append(Check(name="8-bit input", outcome="note", sentence=sentence))
     return notes
@@ -140,7 +141,7 @@ def _domain(question: Question) -> Check:
 def _normalisation(question: Question) -> list[Check]:
     """Image inputs in [0, 1] only: is the model better on inputs normalised in one of the usual ways?"""
     shape = question.model.input_shape
-    if len(shape) != 3 or question.threat.domain != (0.0, 1.0) or isinstance(question.property, Band):
+    if len(shape) != 3 or question.threat.domain != (0.0, 1.0) or question.property.reads != "class":
         return []
     x = question.x[:FEW]
     plain = _share(question, question.model(x))
@@ -193,6 +194,9 @@ def _operators(question: Question) -> Check:
     if graph is None:
         sentence = f"Nothing can be proved about this model: {question.model.why_no_graph}"
         return Check(name="operators", outcome="warn", sentence=sentence)
+    if not question.threat.provable:
+        sentence = f"Nothing can be proved about the threat {question.threat}: the run attacks only."
+        return Check(name="operators", outcome="note", sentence=sentence)
     missing = unboundable(graph)
     if missing:
         sentence = f"This model cannot be bounded, so nothing is proved: {' '.join(missing)}"

@@ -72,6 +72,8 @@ def verify(
     verifier = build("verifier", method)
     clock = Budget(None if budget is None else seconds_of(budget))
     with pose(model, data, threat, property, limit=limit, device=device) as question:
+        if not question.threat.provable:
+            raise InputError(f"Nothing can be proved about the threat {question.threat}; use `withstand attack`.")
         replay = question.replay
         if double:
             question = in_float64(question)

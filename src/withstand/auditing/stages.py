@@ -1,7 +1,7 @@
 """The order of an audit, cheap to dear, on the samples that are still open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from withstand.auditing.block import Block, Setup
 from withstand.auditing.curve import Reach
-from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.judge import Contradiction, Status
 from withstand.core.records import SampleRecord
@@ -136,12 +135,9 @@ def _attack_wide(block: Block, budget: Budget) -> None:
 
 
 def whole_domain(threat: Threat, x0: Tensor) -> Threat | None:
-    """The threat with a radius that reaches the whole domain, or None where the domain has no end."""
-    width = threat.domain[1] - threat.domain[0]
-    if isinstance(threat, Box) or not np.isfinite(width):
-        return None
-    size = x0[0].numel()
-    return threat.at(width * {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[threat.norm])
+    """The threat with a radius that reaches the whole domain, or None where no radius does."""
+    radius = threat.widest(x0)
+    return None if radius is None or not np.isfinite(radius) else threat.at(radius)
 
 
 def _settled(block: Block, reach: Reach | None) -> Settled:
@@ -152,6 +148,9 @@ def _settled(block: Block, reach: Reach | None) -> Settled:
     witnesses = {
         block.ids[i]: _witness(block, i, judge.witness[i], judge.found_by[i], block.setup.threat) for i in refuted
     }
+    if block.setup.threat.rendered:
+        moves = judge.point.cpu().numpy()
+        witnesses = {block.ids[i]: replace(witnesses[block.ids[i]], move=moves[i]) for i in refuted}
     records = [_record(block, reach, i, witnesses.get(block.ids[i])) for i in range(len(block.ids))]
     return Settled(records, witnesses, block.spent["attack"], block.spent["verify"])
 
@@ -162,7 +161,7 @@ def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None
     certified, attacked = (None, None) if reach is None else (float(reach.certified[row]), float(reach.attacked[row]))
     return SampleRecord(
         id=block.ids[row],
-        label=float(block.y[row].flatten()[0]),
+        label=float(block.setup.property.label(block.y[row : row + 1])[0]),
         predicted=block.predicted[row],
         status=judge.status[row].value,
         reason=_reason(block, row),
@@ -206,6 +205,7 @@ def _witness(block: Block, row: int, x: Tensor, method: str, threat: Threat) -> 
         radius=threat.radius,
         domain=threat.domain,
         levels=threat.levels or 0,
+        limits=threat.limits,
         adversarial=block.answers(outputs)[0],
         margin=float(setup.property.margin(outputs, judge.y[row : row + 1])[0]),
         method=method,

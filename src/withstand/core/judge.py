@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import ToolFault
-from withstand.core.evidence import Candidate, Evidence, Grade, Lower, Sampled
+from withstand.core.evidence import Candidate, Evidence, Grade, Lower
 from withstand.core.property import Property
 from withstand.core.threat import Threat
 
@@ -120,7 +120,9 @@ class Judge:
         self.method: list[str | None] = [None] * len(x0)
         self.grade: list[Grade | None] = [None] * len(x0)
         self.witness = x0.clone()
-        """The point of the lowest margin of every row: a witness where the row is refuted."""
+        """The input of the lowest margin of every row: a witness where the row is refuted."""
+        self.point = threat.start(x0).clone()
+        """The same as a point of the threat: the move that makes it, where the threat is one of moves."""
         self.found_by = ["the clean input"] * len(x0)
         self.bounded_by = [""] * len(x0)
         self.disagreements: list[tuple[int, str]] = []
@@ -136,10 +138,10 @@ class Judge:
         match evidence:
             case Candidate():
                 self._weigh_candidate(evidence, method)
-            case Lower():
+            case Lower() if self.threat.provable:
                 self._weigh_bound(evidence, method)
-            case Sampled():
-                pass  # a statistic settles nothing
+            case _:
+                pass  # a statistic settles nothing, nor does a bound over less than the threat
 
     def verdict(self, row: int) -> Verdict:
         """The present verdict on one question."""
@@ -157,11 +159,13 @@ class Judge:
     def _weigh_candidate(self, evidence: Candidate, method: str) -> None:
         rows, x0, y = evidence.rows, self.x0[evidence.rows], self.y[evidence.rows]
         threat = self.threat.pick(rows, self.x0)
-        x = threat.deploy(x0, evidence.x.to(x0.dtype))
+        given = evidence.x.to(x0.dtype)
+        x = threat.deploy(x0, given)
+        point = given if threat.rendered else x
         with torch.no_grad():
             outputs = self.model(x)
             margin = self.property.margin(outputs, y)
-            inside = threat.contains(x0, x)
+            inside = threat.contains(x0, point)
             suspect = (inside & (margin <= 0)).nonzero().squeeze(1)
             again = self.property.margin(self.replay(x[suspect]), y[suspect]) if len(suspect) else margin[suspect]
         accepted = torch.zeros_like(inside)
@@ -170,17 +174,20 @@ class Judge:
             self.disagreements.append((int(rows[i]), method))
         usable = inside & ((margin > 0) | accepted)
         for i in usable.nonzero().squeeze(1).tolist():
-            self._keep_point(int(rows[i]), x[i], outputs[i], float(margin[i]), bool(accepted[i]), method)
+            if self._keep_point(int(rows[i]), x[i], outputs[i], float(margin[i]), bool(accepted[i]), method):
+                self.point[rows[i]] = point[i]
 
-    def _keep_point(self, row: int, x: Tensor, output: Tensor, margin: float, violated: bool, method: str) -> None:
+    def _keep_point(self, row: int, x: Tensor, output: Tensor, margin: float, violated: bool, method: str) -> bool:
+        """Keep an input of the threat if its margin is the lowest so far, and say whether it is."""
         if self.status[row] is Status.INVALID or margin >= self.margin[row]:
-            return
+            return False
         bound = float(self.bound[row])
         if (violated and self.status[row] is Status.PROVED) or bound > margin + self.rounding[row]:
             raise Contradiction(row, x, margin, self._threat(row), method, bound, self.bounded_by[row])
         self.margin[row], self.witness[row], self.outputs[row], self.found_by[row] = margin, x, output, method
         if violated and self.status[row] is Status.UNKNOWN:
             self.status[row], self.method[row] = Status.REFUTED, method
+        return True
 
     def _weigh_bound(self, evidence: Lower, method: str) -> None:
         need = needed(evidence.grade, self.clean_outputs[evidence.rows])

@@ -74,6 +74,10 @@ class Threat(ABC):
             return like.new_full((1,) * like.dim(), self.radius)
         return rowwise(self.scale.to(like) * self.radius, like)
 
+    def widest(self, x0: Tensor) -> float | None:
+        """The radius at which the threat is the whole domain for inputs such as x0 [B, *shape]; None: there is none."""
+        return None
+
     @property
     def reach(self) -> float:
         """The radius that membership and proofs use (see `withstand.core.tolerance`), where all rows have one."""
@@ -95,6 +99,11 @@ class Threat(ABC):
     def rendered(self) -> bool:
         """Whether points are moves, from which inputs are made."""
         return type(self).render is not Threat.render
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """Numbers beside the radius that membership needs, for threats that have some; witnesses store them."""
+        return ()
 
     @abstractmethod
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
@@ -123,6 +132,11 @@ class Threat(ABC):
     @abstractmethod
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
         """A sound lower bound of rows . x over the threat: rows [B, R, *shape] to [B, R]."""
+
+    def lowest_in_windows(self, x0: Tensor, rows: Tensor) -> Tensor:
+        """`lowest` of rows [N, R, height, width, channels] over windows x0 [N, height, width, channels] of images: what
+        a threat to whole images leaves free there."""
+        return self.lowest(x0.flatten(1), rows.flatten(2))
 
     def contains(self, x0: Tensor, x: Tensor) -> Tensor:
         """Whether each row of x lies in the threat (and, if quantised, on its grid): bool [B]."""

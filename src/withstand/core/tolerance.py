@@ -15,6 +15,9 @@ FLOOR = 1e-7
 GRID = 1e-4
 """How far from a whole number, in steps of the grid, a quantised input may lie."""
 
+MOVED = 1e-6
+"""How much float32 rounds the places of moved pixels by, in shares of the longer side of the picture."""
+
 
 def reach(radius: Radius, domain: tuple[float, float]) -> Radius:
     """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""

@@ -3,8 +3,9 @@
 A witness is an npz archive without pickled objects, so any numpy reads it.
 """
 
+import math
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 
 from withstand.core.errors import InputError
 from withstand.core.tolerance import GRID, reach
+from withstand.io import moves, pixels
 
-FORM = 1
+FORM = 2
 """Version of the file's form."""
 
 
@@ -25,7 +27,8 @@ class Witness:
 
     x0, x: clean and adversarial input, one sample's shape. y: label or regression target. norm, radius, domain, levels:
     the threat (levels 0: any number can reach the model). adversarial: the class at x. margin: of the property at x.
-    id: the sample's number in the data. method: who found it. model: its digest.
+    id: the sample's number in the data. method: who found it. model: its digest. limits: numbers of the threat beside
+    its radius. move: what makes x of x0, in a threat of moves (empty in others).
     """
 
     x0: np.ndarray
@@ -41,6 +44,8 @@ class Witness:
     margin: float
     method: str
     model: str
+    limits: tuple[float, ...] = ()
+    move: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
     def save(self, path: Path) -> None:
         """Write the file; a reader sees all of it or nothing."""
@@ -52,7 +57,11 @@ class Witness:
 
     @cached_property
     def distance(self) -> float:
-        """Distance of x from x0 in the threat's norm."""
+        """Distance of x from x0 in the threat's norm; in a threat of moves, the size of the move."""
+        if self.norm in moves.NORMS:
+            return moves.size(self.norm, self.move, self.limits)
+        if self.norm in pixels.NORMS:
+            return pixels.size(self.norm, self.x0, self.x, self.limits)
         change = np.abs(self.x.astype(np.float64) - self.x0.astype(np.float64)).ravel()
         match self.norm:
             case "linf":
@@ -61,16 +70,25 @@ class Witness:
                 return float(np.sqrt((change**2).sum()))
             case "l1":
                 return float(change.sum())
-        raise InputError(f"The witness names the norm {self.norm!r}; replay knows linf, l2 and l1.")
+        known = ", ".join(("linf", "l2", "l1", *pixels.NORMS, *moves.NORMS))
+        raise InputError(f"The witness names the norm {self.norm!r}; replay knows {known}.")
 
     @cached_property
     def inside(self) -> bool:
-        """Whether x lies in the threat: radius, domain and, if the input is quantised, its grid."""
+        """Whether x lies in the threat: radius, domain, grid if the input is quantised, and made by its move if any."""
         x = self.x.astype(np.float64)
         near = self.distance <= reach(self.radius, self.domain)
         within = bool(((x >= self.domain[0]) & (x <= self.domain[1])).all())
         on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= GRID).all())
-        return near and within and on_grid
+        return near and within and on_grid and (self.norm not in moves.NORMS or self._moved)
+
+    @cached_property
+    def _moved(self) -> bool:
+        """Whether x is what the move makes of x0, but for rounding."""
+        fill = self.domain[0] if math.isfinite(self.domain[0]) else 0.0
+        made = moves.render(self.norm, self.x0, self.move, fill)
+        off = moves.rounding(self.x0, fill) + (1 / self.levels if self.levels else 0.0)
+        return bool((np.abs(self.x.astype(np.float64) - made) <= off).all())
 
 
 def load_witness(path: str | PathLike[str]) -> Witness:
@@ -85,8 +103,11 @@ def load_witness(path: str | PathLike[str]) -> Witness:
         typed: dict[str, Any] = {k: str(held.pop(k)) for k in ("property", "norm", "method", "model")}
         typed |= {k: int(held.pop(k)) for k in ("id", "levels")}
         typed |= {k: float(held.pop(k)) for k in ("radius", "adversarial", "margin")}
+        typed["limits"] = tuple(held.pop("limits", np.empty(0)).tolist())
         low, high = held.pop("domain").tolist()
         witness = Witness(**typed, **held, domain=(low, high))
+        if witness.norm in moves.NORMS:
+            moves.check_shape(witness.norm, witness.x0, witness.move, witness.limits)
     except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile):
         raise InputError(f"{path} is not a witness file of withstand; give one from a run folder.") from None
     if form > FORM:
