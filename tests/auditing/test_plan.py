@@ -12,7 +12,8 @@ from withstand.auditing.runfolder import default_folder
 from withstand.core.balls import Linf
 from withstand.core.box import Box
 from withstand.core.errors import InputError
-from withstand.core.property import Band, Linear, parse_property
+from withstand.core.property import Band, Linear
+from withstand.core.property_text import parse_property
 from withstand.core.threat_text import parse_threat
 
 

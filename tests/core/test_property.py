@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
-from withstand.core.property import Argmax, Band, Linear, NotClass, Property, parse_property
+from withstand.core.labels import MultiLabel, TopK
+from withstand.core.property import Argmax, Band, Linear, NotClass, Property
+from withstand.core.property_text import parse_property
 
 OUTPUTS = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 5
@@ -20,6 +22,9 @@ CASES: list[tuple[Property, Tensor]] = [
     (Band(0.7), OUTPUTS[:, :1] + 0.1),
     (Band(0.7), OUTPUTS + 0.3),
     (UNSAFE, LABELS),
+    (TopK(1), LABELS),
+    (TopK(3), LABELS),
+    (MultiLabel(), (OUTPUTS > 0.3).long()),
 ]
 
 
@@ -75,12 +80,71 @@ def test_losses_a_property_lacks_and_wrong_sizes() -> None:
         UNSAFE.rows(LABELS, 3)
 
 
-@pytest.mark.parametrize("text", ["argmax", "not-class:3", "band:0.1"])
+@pytest.mark.parametrize("text", ["argmax", "not-class:3", "band:0.1", "top-k:5", "multi-label"])
 def test_texts_read_back(text: str) -> None:
     assert str(parse_property(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "argmin", "argmax:1", "not-class:", "not-class:x", "band:-1", "band:0", "band"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "argmin",
+        "argmax:1",
+        "not-class:",
+        "not-class:x",
+        "band:-1",
+        "band:0",
+        "band",
+        "top-k:0",
+        "top-k",
+        "multi-label:3",
+    ],
+)
 def test_errors_say_what_to_write(text: str) -> None:
-    with pytest.raises(InputError, match="is not understood; write argmax, not-class:CLASS or band:WIDTH"):
+    with pytest.raises(InputError, match="is not understood; write argmax, not-class:CLASS, top-k:K"):
         parse_property(text)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_k_breaks_when_k_others_pass_the_label(k: int) -> None:
+    rank = (OUTPUTS.gather(1, LABELS[:, None]) < OUTPUTS).sum(1)
+    property = TopK(k)
+    assert torch.equal(property.margin(OUTPUTS, LABELS) <= 0, rank >= k)
+    targets = property.targets(OUTPUTS, LABELS)
+    assert targets.shape == (40, 4)
+    torch.testing.assert_close(
+        targets.amin(1),
+        property.rows(LABELS, 5, torch.float64).combine(property.rows(LABELS, 5, torch.float64).value(OUTPUTS)),
+    )
+
+
+def test_top_k_of_many_classes_is_attacked_not_proved() -> None:
+    outputs = torch.randn(3, 1000, generator=torch.Generator().manual_seed(4))
+    assert TopK(5).margin(outputs, torch.tensor([0, 1, 2])).shape == (3,)
+    with pytest.raises(InputError, match="cannot be proved"):
+        TopK(5).rows(torch.tensor([0]), 1000)
+    with pytest.raises(InputError, match="always holds of 5 classes; choose a k from 1 to 4"):
+        TopK(5).margin(OUTPUTS, LABELS)
+
+
+def test_labels_of_a_set_keep_their_side() -> None:
+    z, y = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[1, 0, 0]])
+    assert MultiLabel().margin(z, y).item() == -0.5
+    assert MultiLabel().margin(z, torch.tensor([[1, 0, 1]])).item() == 0.5
+    near, far = (MultiLabel().loss("ce", torch.tensor([[a, -1.0]]), torch.tensor([[1, 0]])) for a in (0.1, 3.0))
+    assert near < far
+    assert (MultiLabel().answer(z).item(), MultiLabel().label(y).item()) == (2, 1)
+
+
+def test_a_property_without_rows_says_so() -> None:
+    class Odd(Property):
+        def __str__(self) -> str:
+            return "odd"
+
+        def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
+            return outputs[:, :1] * outputs[:, 1:2]
+
+    torch.testing.assert_close(Odd().margin(OUTPUTS, LABELS), OUTPUTS[:, 0] * OUTPUTS[:, 1])
+    with pytest.raises(InputError, match="The property odd is not made of linear rows"):
+        Odd().rows(LABELS, 5)

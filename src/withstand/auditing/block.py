@@ -12,7 +12,7 @@ from torch import Tensor
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status
-from withstand.core.property import Band, Property
+from withstand.core.property import Property
 from withstand.core.registry import name_of
 from withstand.core.rng import row_seeds
 from withstand.core.runner import Access, Attack, Found, run
@@ -69,9 +69,8 @@ class Block:
         self.stopped: list[str | None] = [None] * len(ids)
 
     def answers(self, outputs: Tensor) -> list[float]:
-        """The class a model's outputs name, or the first output of a regression."""
-        flat = outputs.flatten(1)
-        return (flat[:, 0] if isinstance(self.setup.property, Band) else flat.argmax(1)).tolist()
+        """The number by which a person names outputs (see `Property.answer`)."""
+        return self.setup.property.answer(outputs).tolist()
 
     @property
     def open(self) -> Tensor:

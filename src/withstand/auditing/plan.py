@@ -7,11 +7,11 @@ from typing import Any
 from withstand.core.box import Box
 from withstand.core.budget import parse_duration
 from withstand.core.errors import InputError
-from withstand.core.property import parse_property
 from withstand.core.records import Plan, RunRecord
 from withstand.core.registry import build, suggest
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
+from withstand.io.properties import load_property
 
 ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=5", "square:queries=1000")
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
@@ -44,7 +44,7 @@ def make_plan(
     if base is not None and not isinstance(base, Plan):
         base = load_plan(base)
     text = property if property is not None else "argmax" if base is None else base.property
-    norm, losses = _norm(threat), parse_property(text).losses
+    norm, losses = _norm(threat), load_property(text).losses
     if base is None:
         attacks = [text for text in ATTACKS if _misfit(build("attack", text), norm, losses) is None]
         base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))

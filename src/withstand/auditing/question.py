@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
-from withstand.core.property import Band, Property, parse_property
+from withstand.core.property import Property
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.graph.model import Model
 from withstand.graph.replay import OnnxSession
-from withstand.io.data import Data, DataLike, arrange, check_labels, load_data
+from withstand.io.data import Data, DataLike, arrange, check_labels, label_sets, load_data
 from withstand.io.models import ModelLike, load_model
+from withstand.io.properties import load_property
 
 
 class Replay:
@@ -80,7 +81,7 @@ def pose(
     """
     where = _device(device)
     threat = parse_threat(threat) if isinstance(threat, str) else threat
-    property = parse_property(property) if isinstance(property, str) else property
+    property = load_property(property)
     samples = load_data(data).head(limit)
     with _eval_mode(model) as was_training:
         loaded = load_model(model, samples.shape)
@@ -88,9 +89,12 @@ def pose(
         outputs = 1
         for size in loaded.output_shape:
             outputs *= size
-        if not isinstance(property, Band):
-            _check_classes(loaded, outputs)
+        if property.reads != "values":
+            _check_classes(loaded, outputs, least=2 if property.reads == "class" else 1)
+        if property.reads == "class":
             check_labels(samples, outputs)
+        elif property.reads == "labels":
+            samples = label_sets(samples, outputs)
         _check_domain(samples, threat)
         loaded.module.eval()
         loaded.to(where)
@@ -122,11 +126,11 @@ def _device(name: str) -> str:
     return name
 
 
-def _check_classes(model: Model, outputs: int) -> None:
-    if len(model.output_shape) != 1 or outputs < 2:
+def _check_classes(model: Model, outputs: int, least: int) -> None:
+    if len(model.output_shape) != 1 or outputs < least:
         shape = " x ".join(map(str, model.output_shape)) or "a single number"
         raise InputError(
-            f"{model.name} has the outputs {shape} for a sample, no logits of two classes or more; "
+            f"{model.name} has the outputs {shape} for a sample, no logits of {least} classes or more; "
             "for a regression use the property band:WIDTH."
         )
 

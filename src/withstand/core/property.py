@@ -1,12 +1,11 @@
 """Properties: what must stay true, as a margin. margin > 0 holds, margin <= 0 is violated.
 
-Every property here is made of linear rows over the outputs: it holds when in *each group* of rows *some* row is
+The properties here are made of linear rows over the outputs: they hold when in *each group* of rows *some* row is
 positive. Argmax is one row a group; an unsafe region of VNN-LIB (an "or" of "and"s) is one group an "and".
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -46,17 +45,30 @@ class Rows:
         return Rows(self.weight[index], self.offset[index], self.group)
 
 
-class Property(ABC):
+class Property:
     """What must stay true of outputs [B, ...], told per row by a target y [B] (a label, a reference value).
 
-    losses: what an attack may walk down on. Every property offers the margin; labels offer others too.
+    A subclass defines `rows`, and can then be attacked and proved, or `targets` alone, and can then only be attacked.
+    It needs a `__str__`: the text by which runs and witnesses name it.
+
+    losses: what an attack may walk down on. Every property offers the margin; labels offer others too. reads: what y
+    must hold, which is checked before the first attack: a class, several labels of 0 and 1, or any values.
     """
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin",)
+    reads: ClassVar[Literal["class", "labels", "values"]] = "values"
 
-    @abstractmethod
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
-        """The property as linear rows over `outputs` flat outputs."""
+        """The property as linear rows over `outputs` flat outputs. Raises InputError where it has no such form."""
+        raise InputError(f"The property {self} is not made of linear rows, so nothing can be proved of it; attack it.")
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """[B]: the one number by which a person names outputs: the class, unless a property says otherwise."""
+        return outputs.flatten(1).argmax(1)
+
+    def label(self, y: Tensor) -> Tensor:
+        """[B]: the one number by which a person names y: the first of each row, unless a property says otherwise."""
+        return y.flatten(1)[:, 0] if y.dim() > 1 else y
 
     def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
         """[B, T]: the margin of every way in which the property can be violated (for a label: of every other class),
@@ -74,19 +86,20 @@ class Property(ABC):
 
         Raises InputError for another loss.
         """
-        if name == "margin":
-            return self.margin(outputs, y) if target is None else _picked(self.targets(outputs, y), target)
+        if name in ("margin", "smooth"):
+            return self.margin(outputs, y) if target is None else picked(self.targets(outputs, y), target)
         raise InputError(f"The property {self} has no loss {name!r}; use {' or '.join(self.losses)}.")
 
 
-def _picked(values: Tensor, index: Tensor) -> Tensor:
+def picked(values: Tensor, index: Tensor) -> Tensor:
+    """The value [B] of every row [B, T] at its index [B]."""
     return values.gather(1, index[:, None]).squeeze(1)
 
 
-def _others(y: Tensor, classes: int) -> Tensor:
+def others(y: Tensor, classes: int) -> Tensor:
     """The classes other than y, rising: [B, classes - 1]."""
-    others = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
-    return others + (others >= y[:, None])
+    lower = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
+    return lower + (lower >= y[:, None])
 
 
 @dataclass(frozen=True)
@@ -94,18 +107,18 @@ class Argmax(Property):
     """The label y stays the largest of the logits [B, K]."""
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce", "dlr")
+    reads: ClassVar[Literal["class", "labels", "values"]] = "class"
 
     def __str__(self) -> str:
         return "argmax"
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         identity = torch.eye(outputs, dtype=dtype, device=y.device)
-        weight = identity[y][:, None] - identity[_others(y, outputs)]
+        weight = identity[y][:, None] - identity[others(y, outputs)]
         return Rows(weight, weight.new_zeros(weight.shape[:2]), torch.arange(outputs - 1, device=y.device))
 
     def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
-        others = _others(y, outputs.shape[1])
-        return outputs.gather(1, y[:, None]) - outputs.gather(1, others)
+        return outputs.gather(1, y[:, None]) - outputs.gather(1, others(y, outputs.shape[1]))
 
     def margin(self, outputs: Tensor, y: Tensor) -> Tensor:
         own = outputs.gather(1, y[:, None])
@@ -115,10 +128,10 @@ class Argmax(Property):
         """`ce` is minus the cross-entropy of y, or the cross-entropy of the target. `dlr` is the difference of logits
         ratio (Croce and Hein 2020, arXiv:2003.01690), which with fewer than 3 classes (4 with a target), where it would
         be constant, is the margin."""
-        if name == "ce":
+        if name in ("ce", "smooth"):
             if target is None:
                 return -torch.nn.functional.cross_entropy(outputs, y, reduction="none")
-            aim = _picked(_others(y, outputs.shape[1]), target)
+            aim = picked(others(y, outputs.shape[1]), target)
             return torch.nn.functional.cross_entropy(outputs, aim, reduction="none")
         if name == "dlr":
             margin = super().loss("margin", outputs, y, target)
@@ -135,6 +148,7 @@ class NotClass(Property):
     """The class `target` does not become the largest of the logits: what a targeted attack breaks. y plays no part."""
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce")
+    reads: ClassVar[Literal["class", "labels", "values"]] = "class"
 
     target: int
 
@@ -152,7 +166,7 @@ class NotClass(Property):
 
     def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """`ce` is the cross-entropy to the target class."""
-        if name == "ce":
+        if name in ("ce", "smooth"):
             return torch.nn.functional.cross_entropy(outputs, torch.full_like(y, self.target), reduction="none")
         return super().loss(name, outputs, y, target)
 
@@ -165,6 +179,10 @@ class Band(Property):
 
     def __str__(self) -> str:
         return f"band:{self.width!r}"
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The first output."""
+        return outputs.flatten(1)[:, 0]
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         reference = y.to(dtype).reshape(len(y), -1).expand(-1, outputs)
@@ -190,21 +208,3 @@ class Linear(Property):
             raise InputError(f"The property speaks of {self.weight.shape[1]} outputs, the model has {outputs}.")
         weight, offset = (t.to(y.device, dtype).expand(len(y), *t.shape) for t in (self.weight, self.offset))
         return Rows(weight, offset, self.group.to(y.device))
-
-
-def parse_property(text: str) -> Property:
-    """`argmax`, `not-class:3` (a targeted attack's aim) or `band:0.1` (regression).
-
-    Raises InputError with the forms to write when it does not parse.
-    """
-    name, _, value = text.strip().partition(":")
-    try:
-        if name == "argmax" and not value:
-            return Argmax()
-        if name == "not-class":
-            return NotClass(int(value))
-        if name == "band" and float(value) > 0:
-            return Band(float(value))
-    except ValueError:
-        pass
-    raise InputError(f"Property {text!r} is not understood; write argmax, not-class:CLASS or band:WIDTH.")

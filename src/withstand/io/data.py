@@ -21,7 +21,8 @@ from withstand.io.paths import must_exist
 class Data:
     """Labelled samples.
 
-    name: as the user wrote it. x: float32 [N, *shape]. y: int64 [N], or float32 [N] or [N, O] for a regression.
+    name: as the user wrote it. x: float32 [N, *shape]. y: int64 [N], or float32 [N] or [N, O] for a regression, or
+    int64 [N, L] of 0 and 1 for several labels.
     ids: the samples' numbers in the file. notes: a sentence for each change made on the way in. quantised: the inputs
     were whole numbers from 0 to 255. classes: the classes' names by label, where the data has names.
     """
@@ -200,6 +201,22 @@ def check_labels(data: Data, classes: int) -> None:
             f"{data.name}: label {int(y[row])} (row {data.ids[row]}) is outside 0 to {classes - 1}, "
             f"the model has {classes} outputs; {hint}."
         )
+
+
+def label_sets(data: Data, labels: int) -> Data:
+    """The data with y as int64 [N, labels] of 0 and 1. A class number, as one-hot rows have become, is one label.
+
+    Raises InputError when y holds no such sets.
+    """
+    y = data.y[:, None] if labels == 1 and data.y.ndim == 1 else data.y
+    if y.ndim == 1 and not y.is_floating_point() and bool(((y >= 0) & (y < labels)).all()):
+        y = torch.nn.functional.one_hot(y, labels)
+    if tuple(y.shape[1:]) != (labels,) or not bool(((y == 0) | (y == 1)).all()):
+        what = f"y has the shape {_by(y.shape)}" if tuple(y.shape[1:]) != (labels,) else "y holds other numbers"
+        raise InputError(
+            f"{data.name}: {what}; several labels are a row of 0 and 1 a sample, one for each of the {labels} outputs."
+        )
+    return replace(data, y=y.long())
 
 
 def arrange(data: Data, input_shape: tuple[int, ...]) -> Data:

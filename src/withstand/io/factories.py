@@ -35,7 +35,7 @@ def build_module(text: str) -> nn.Module:
         raise InputError(
             f"Model {text!r} is not understood; write it as package.module:factory, without slashes or .py."
         )
-    factory = _attribute(_import(module_name), attribute)
+    factory = find(module_name, attribute)
     given = parse_arguments(query)
     if isinstance(factory, nn.Module):
         module = factory
@@ -44,12 +44,22 @@ def build_module(text: str) -> nn.Module:
             raise InputError(f"{where} is a module, not a factory; it takes no arguments but weights=FILE.")
     elif callable(factory):
         weights = None if "weights" not in given or _takes(factory, "weights") else given.pop("weights")
-        module = _call(where, factory, given)
+        module = call_factory(where, factory, given)
+        if not isinstance(module, nn.Module):
+            raise InputError(f"{where} returned {type(module).__name__}; a factory returns a torch.nn.Module.")
     else:
         raise InputError(f"{where} is {type(factory).__name__}; name a function that returns a torch module.")
     if weights is not None:
         _fill(module, str(weights))
     return module
+
+
+def find(module: str, attribute: str) -> Any:
+    """What an importable module, of the current folder too, holds under a dotted name.
+
+    Raises InputError when either is not there, or the import fails.
+    """
+    return _attribute(_import(module), attribute)
 
 
 def parse_arguments(query: str) -> dict[str, Any]:
@@ -58,7 +68,7 @@ def parse_arguments(query: str) -> dict[str, Any]:
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"Write a model's arguments as ?name=value&name=value, not {part!r}.")
+            raise InputError(f"Write arguments as ?name=value&name=value, not {part!r}.")
         given[name] = _literal(value)
     return given
 
@@ -111,7 +121,8 @@ def _takes(factory: Any, name: str) -> bool:
     return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
+def call_factory(where: str, factory: Any, given: dict[str, Any]) -> Any:
+    """What a factory makes. `where` names it in sentences. InputError: the arguments do not fit, or it fails."""
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
@@ -121,16 +132,13 @@ def _call(where: str, factory: Any, given: dict[str, Any]) -> nn.Module:
     except ValueError:
         pass
     try:
-        module = factory(**given)
+        return factory(**given)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{where} failed with {type(error).__name__}: {line_of(error)}; repair it or its arguments."
         ) from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"{where} returned {type(module).__name__}; a factory returns a torch.nn.Module.")
-    return module
 
 
 def _fill(module: nn.Module, path: str) -> None:
