@@ -47,7 +47,8 @@ def threat_of(norm: str, levels: int | None = None) -> Threat:
     if norm == "box":
         edge = torch.linspace(0, 0.3, 60).reshape(SHAPE)
         return Box(lower=0.35 - edge, upper=0.4 + edge)
-    return {"linf": Linf(0.12, levels=levels), "l2": L2(0.7, levels=levels), "l1": L1(3.0, levels=levels)}[norm]
+    moves = {"flow": Flow(0.8, levels=levels), "spatial": Spatial(0.5, levels=levels)}
+    return moves | {"linf": Linf(0.12, levels=levels), "l2": L2(0.7, levels=levels), "l1": L1(3.0, levels=levels)}[norm]
 
 
 def problem(rows: int = 20) -> tuple[nn.Module, Tensor, Tensor]:
@@ -116,7 +117,7 @@ def test_every_point_asked_lies_in_the_threat(name: str, norm: str) -> None:
     assert spy.asked
     allowed = threat.at(torch.inf) if is_minimal(spy.attack) else threat
     for x, live in spy.asked:
-        points = x.reshape(len(x0), -1, *x0.shape[1:])
+        points = x.reshape(len(x0), -1, *threat.start(x0).shape[1:])
         for point in points.unbind(1):
             assert allowed.contains(x0, point)[live].all()
 
@@ -139,9 +140,9 @@ def test_the_result_is_evaluated_inside_and_no_worse_than_the_start(name: str, n
     found = run(quick(name), model, x0, y, threat)
     assert (found.margin <= found.clean_margin).all()
     assert torch.equal(found.refuted, found.margin <= 0)
-    torch.testing.assert_close(Argmax().margin(model(found.x), y), found.margin)
+    torch.testing.assert_close(Argmax().margin(model(threat.deploy(x0, found.x)), y), found.margin)
     assert threat.contains(x0, found.x).all()
-    assert (found.x != x0).any()
+    assert (found.x != threat.start(x0)).any()
 
 
 def test_equal_seeds_give_equal_bits(name: str, norm: str) -> None:

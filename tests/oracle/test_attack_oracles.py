@@ -11,7 +11,8 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
-from withstand.attacks.apgd import APGD, Halving, sparse_step
+from withstand.attacks.apgd import APGD
+from withstand.attacks.parts.walks import Halving, sparse_step
 from withstand.attacks.fgsm import FGSM
 from withstand.attacks.noise import Noise
 from withstand.attacks.pgd import PGD

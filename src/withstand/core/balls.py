@@ -16,6 +16,9 @@ class Linf(Threat):
 
     norm = "linf"
 
+    def widest(self, x0: Tensor) -> float:
+        return self.domain[1] - self.domain[0]
+
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         return self.project(x0, x0 + (rng.uniform(x0.shape[1:], x0.dtype) * 2 - 1) * self.radii(x0))
 
@@ -70,6 +73,9 @@ class L2(_Ball):
     norm = "l2"
     dual = 2.0
 
+    def widest(self, x0: Tensor) -> float:
+        return (self.domain[1] - self.domain[0]) * math.sqrt(x0[0].numel())
+
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         shape = x0.shape[1:]
         step = rng.normal(shape, x0.dtype)
@@ -120,6 +126,9 @@ class L1(_Ball):
 
     norm = "l1"
     dual = math.inf
+
+    def widest(self, x0: Tensor) -> float:
+        return (self.domain[1] - self.domain[0]) * x0[0].numel()
 
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         shape = x0.shape[1:]

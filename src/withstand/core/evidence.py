@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-Loss = Literal["margin", "ce", "dlr"]
+Loss = Literal["margin", "ce", "dlr", "smooth"]
+"""Names of losses. `smooth` is the cross-entropy where the property has one, else the margin."""
 
 
 class Grade(StrEnum):

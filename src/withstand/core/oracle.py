@@ -198,12 +198,13 @@ def _slope(loss: Tensor, leaf: Tensor, retain: bool) -> Tensor:
 
 
 def usable(grad: Tensor, rng: RowRandom, several: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients [n, *shape] an attack can walk along, and which rows [n] of them were all zero, and not finite.
+    """The gradients [n, *shape] (`several`: [n, T, *shape]) an attack can walk along, which of them [n] or [n, T] were
+    all zero, and which rows [n] held numbers that are not finite.
 
     NaN and infinite entries become 0, rows of zeros a random direction, save where each row holds several gradients.
     """
-    size = grad.flatten(1).abs().amax(1)
-    blank, broken = size == 0, ~size.isfinite()
+    size = grad.flatten(1 + several).abs().amax(-1)
+    blank, broken = size == 0, ~size.isfinite().reshape(len(grad), -1).all(1)
     if bool(broken.any()):
         grad = grad.nan_to_num(0.0, 0.0, 0.0)
     if not several and bool(blank.any()):

@@ -23,6 +23,9 @@ T = TypeVar("T")
 Count = Annotated[int, Ge(1)]
 """Type of a parameter that counts: at least 1 (checked by `build`)."""
 
+Natural = Annotated[int, Ge(0)]
+"""Type of a parameter that may be zero or count (checked by `build`)."""
+
 Positive = Annotated[float, Gt(0)]
 """Type of a parameter that is a positive number (checked by `build`)."""
 

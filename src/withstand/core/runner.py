@@ -26,14 +26,19 @@ Search = Generator[Ask, Told, None]
 class Attack(Protocol):
     """The form of an attack (see `withstand.core.registry.attack`).
 
-    An attack that also has a ClassVar `minimal` that is true looks for the nearest violation: its points may lie
-    anywhere in the domain, whatever the radius.
+    Two more ClassVars are optional. `roams`: the attack's points may lie anywhere in the domain, not in the threat only.
+    `minimal`: it roams, and looks for the nearest violation.
     """
 
     norms: ClassVar[tuple[str, ...]]
     access: ClassVar[Access]
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search: ...
+
+
+def roams(attack: Attack) -> bool:
+    """Whether an attack may ask about points outside the threat."""
+    return is_minimal(attack) or getattr(attack, "roams", False)
 
 
 def is_minimal(attack: Attack) -> bool:
@@ -119,7 +124,7 @@ def run(
     parts: list[Found] = []
     for rows in torch.arange(len(x0), device=x0.device).split(batch):
         try:
-            chunk = _Chunk(oracle.pick(rows, x0), x0[rows], y[rows], seeds[rows], budget, closest, is_minimal(attack))
+            chunk = _Chunk(oracle.pick(rows, x0), x0[rows], y[rows], seeds[rows], budget, closest, roams(attack))
             parts.append(chunk.drive(attack))
         except ModelRaised as raised:
             at = int(rows[raised.row])

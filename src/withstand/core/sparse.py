@@ -10,6 +10,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
+from withstand.core.spatial import as_images, from_images
 from withstand.core.threat import Threat
 
 EDGE = 1e-6
@@ -83,11 +84,16 @@ class Sparse(Threat):
         return torch.where(any_may, low, x0), torch.where(any_may, high, x0)
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        low, high = self.domain
-        up, down = ((x0 - edge)[:, None] for edge in (low, high))
-        gain = (rows.clamp(min=0) * up).addcmul_(rows.clamp(max=0), down).clamp_(min=0)
-        gain = self.maps(gain.flatten(0, 1)).sum(1).unflatten(0, rows.shape[:2])
-        return torch.bmm(rows.flatten(2), x0.flatten(1)[:, :, None]).squeeze(2) - self.most(gain)
+        return self._lowest(self.maps(x0), self.maps(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]))
+
+    def lowest_in_windows(self, x0: Tensor, rows: Tensor) -> Tensor:
+        return self._lowest(x0.movedim(-1, -3), rows.movedim(-1, -3))
+
+    def _lowest(self, maps: Tensor, rows: Tensor) -> Tensor:
+        """Of rows [B, R, channels, height, width] over maps [B, channels, height, width]."""
+        up, down = ((maps - edge)[:, None] for edge in self.domain)
+        gain = (rows.clamp(min=0) * up).addcmul_(rows.clamp(max=0), down).clamp_(min=0).sum(2)
+        return torch.bmm(rows.flatten(2), maps.flatten(1)[:, :, None]).squeeze(2) - self.most(gain)
 
     def deploy(self, x0: Tensor, x: Tensor) -> Tensor:
         """Pixels that have not changed stay as they are to the bit."""
@@ -95,15 +101,17 @@ class Sparse(Threat):
 
     def _changed(self, x0: Tensor, x: Tensor, pixels: Tensor) -> Tensor:
         """x in the pixels bool [B, 1, height, width], x0 elsewhere."""
-        return torch.where(pixels, self.maps(x), self.maps(x0)).reshape(x0.shape)
+        changed = torch.where(pixels, self.maps(x), self.maps(x0))
+        return from_images(changed, x0) if x0.dim() == 4 else changed.reshape(x0.shape)
 
 
 @dataclass(frozen=True)
 class L0(Sparse):
     """At most `radius` pixels change, to any value of the domain, which must be finite.
 
-    A pixel is a position of the last two axes of an input [channels, height, width]; of inputs of other shapes it is a
-    single number. The distance is the count of pixels that changed.
+    A pixel is a position of the last two axes of an input [channels, height, width], of the first two of an input
+    [height, width, channels] of 1, 3 or 4 channels; of inputs of other shapes it is a single number. The distance is
+    the count of pixels that changed.
     """
 
     norm = "l0"
@@ -120,8 +128,11 @@ class L0(Sparse):
         """With a count, rounded down where it is no whole number, or with one for every row [B]."""
         return super().at(math.floor(radius + EDGE) if not isinstance(radius, Tensor) and radius < math.inf else radius)
 
+    def widest(self, x0: Tensor) -> float:
+        return float(self.maps(x0)[0, 0].numel())
+
     def maps(self, x: Tensor) -> Tensor:
-        return x if x.dim() == 4 else x.reshape(len(x), 1, 1, -1)
+        return as_images(x) if x.dim() == 4 else x.reshape(len(x), 1, 1, -1)
 
     def _count(self, like: Tensor) -> Tensor:
         """How many pixels may change: [B, 1, 1], or [1, 1, 1]."""

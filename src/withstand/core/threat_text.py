@@ -1,19 +1,21 @@
-"""Threats as text: `linf:8/255`, `l2:2`, `l1:8[-1,1]`, `l0:10`, `linf:8/255@u8`, `flow:0.3`, `spatial:30,3`."""
+"""Threats as text: `linf:8/255`, `linf:8/255@u8`, `l2:2`, `l1:8[-1,1]`, `l0:10`, `patch:5x5`, `flow:0.3`,
+`spatial:30,3`."""
 
 import math
 import re
 
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
+from withstand.core.patch import Patch
 from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
-NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0, "flow": Flow, "spatial": Spatial}
+NORMS: dict[str, type[Threat]] = {kind.norm: kind for kind in (Linf, L2, L1, L0, Patch, Flow, Spatial)}
 _FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
 _HELP = (
     "write it as NORM:RADIUS with NORM one of linf, l2, l1, l0, flow, for example linf:8/255, l2:0.5[-1,1], l0:10, "
-    "linf:8/255@u8 or flow:0.3, or as spatial:DEGREES,PIXELS"
+    "linf:8/255@u8 or flow:0.3, as patch:HEIGHTxWIDTH or as spatial:DEGREES,PIXELS"
 )
 
 
@@ -46,6 +48,11 @@ def parse_threat(text: str) -> Threat:
             raise InputError(f"Threat {text!r} holds one number; write spatial:DEGREES,PIXELS, as in spatial:30,3.")
         limits = _size(degrees, text), _size(pixels, text)
         return Spatial(1.0, (low, high), levels, degrees=limits[0], pixels=limits[1])
+    if found["norm"] == Patch.norm:
+        sides = re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", found["radius"])
+        if sides is None:
+            raise InputError(f"Threat {text!r} has no height and width; write patch:HEIGHTxWIDTH, as in patch:5x5.")
+        return Patch(1.0, (low, high), levels, window=(int(sides[1]), int(sides[2])))
     return NORMS[found["norm"]](_size(found["radius"], text), (low, high), levels)
 
 
