@@ -159,4 +159,4 @@ def _concrete(relaxation: Relaxation, at: _Windows) -> Tensor:
     if isinstance(threat, BoxThreat):
         lower, upper = (_table(edge)[place].flatten(1) for edge in threat.box(x0))
         threat = replace(threat, lower=lower, upper=upper)
-    return threat.lowest(_table(x0)[place].flatten(1), at.rows.flatten(2).transpose(0, 1)).T
+    return threat.lowest_in_windows(_table(x0)[place], at.rows.transpose(0, 1)).T

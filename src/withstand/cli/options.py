@@ -19,7 +19,7 @@ _DATA = typer.Option(
 _THREAT = typer.Option(
     "--threat",
     metavar="THREAT",
-    help="NORM:RADIUS, as linf:8/255 or l2:0.5; [low,high] adds a domain, @u8 says that inputs are 8-bit.",
+    help="As linf:8/255, l2:0.5, l1:8, l0:10 or patch:5x5; [low,high] adds a domain, @u8 says that inputs are 8-bit.",
     show_default=False,
 )
 Model = Annotated[str, _MODEL]
