@@ -16,6 +16,7 @@ from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
 from withstand.core.runner import TILE, Access, Found, Search, is_minimal, run
+from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
 SHAPE = (2, 5, 6)
@@ -29,6 +30,7 @@ QUICK = {
     "nes": "nes:queries=160,probes=10",
     "spsa": "spsa:queries=160,samples=10",
 }
+SIZES = {"linf": (Linf, 0.12), "l2": (L2, 0.7), "l1": (L1, 3.0), "flow": (Flow, 0.8), "spatial": (Spatial, 0.5)}
 CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
 pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
 
@@ -47,8 +49,14 @@ def threat_of(norm: str, levels: int | None = None) -> Threat:
     if norm == "box":
         edge = torch.linspace(0, 0.3, 60).reshape(SHAPE)
         return Box(lower=0.35 - edge, upper=0.4 + edge)
-    moves = {"flow": Flow(0.8, levels=levels), "spatial": Spatial(0.5, levels=levels)}
-    return moves | {"linf": Linf(0.12, levels=levels), "l2": L2(0.7, levels=levels), "l1": L1(3.0, levels=levels)}[norm]
+    kind, radius = SIZES[norm]
+    return kind(radius, levels=levels)
+
+
+def inside(norm: str, x0: Tensor) -> Tensor:
+    """x0, moved into the threat where that is a box."""
+    threat = threat_of(norm)
+    return x0 if threat.anchored else threat.project(x0, x0)
 
 
 def problem(rows: int = 20) -> tuple[nn.Module, Tensor, Tensor]:
@@ -65,7 +73,7 @@ def problem(rows: int = 20) -> tuple[nn.Module, Tensor, Tensor]:
 class Spy:
     """An attack that keeps what it asked, and which rows were live then."""
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
+    norms: ClassVar[tuple[str, ...]] = tuple({norm for _, norm in CASES})
     access: ClassVar[Access] = Access.GRADIENT
 
     attack: Any
@@ -180,7 +188,8 @@ def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
     found = run(spy, counter, x0, y, threat_of(norm))
     assert counter.saw(found.queries, norm)
     live = [int((found.clean_margin > 0).sum()), *(int(live.sum()) for _, live in spy.asked[1:])]
-    live = [n * (x.numel() // x0.numel()) for n, (x, _) in zip(live, spy.asked)]
+    size = threat_of(norm).start(x0).numel()
+    live = [n * (x.numel() // size) for n, (x, _) in zip(live, spy.asked)]
     assert [len(batch) for batch in counter.batches[1:]] == [n + -n % TILE for n in live]
     if norm != "box" and name != "noise":
         assert found.refuted.any()
@@ -223,19 +232,19 @@ def test_a_constant_model_is_never_refuted(name: str, norm: str) -> None:
     y = torch.zeros(len(x0), dtype=torch.long)
     found = run(quick(name), lambda x: outputs.expand(len(x), -1), x0, y, threat_of(norm))
     assert not found.refuted.any()
-    assert torch.equal(found.x, threat_of(norm).project(x0, x0))
+    assert torch.equal(found.x, threat_of(norm).start(inside(norm, x0)))
     assert torch.equal(found.zero_gradients, found.gradients)
 
 
 def test_rows_wrong_when_clean_are_left_alone(name: str, norm: str) -> None:
     model, x0, _ = problem()
-    x0 = threat_of(norm).project(x0, x0)
+    x0 = inside(norm, x0)
     y = model(x0).argmax(1)
     wrong = torch.arange(len(x0)) % 3 == 0
     y = torch.where(wrong, (y + 1) % 4, y)
     found = run(quick(name), model, x0, y, threat_of(norm))
     assert (found.queries[wrong] == 1).all()
-    assert torch.equal(found.x[wrong], x0[wrong])
+    assert torch.equal(found.x[wrong], threat_of(norm).start(x0)[wrong])
     assert (found.refuted[wrong] == (norm == "box")).all()
     right = run(quick(name), model, x0[~wrong], y[~wrong], threat_of(norm), ids=(~wrong).nonzero()[:, 0].tolist())
     assert torch.equal(right.x, found.x[~wrong])
@@ -243,7 +252,7 @@ def test_rows_wrong_when_clean_are_left_alone(name: str, norm: str) -> None:
 
 def test_nan_outputs_refute_nothing(name: str, norm: str) -> None:
     model, x0, _ = problem(rows=1)
-    x0 = threat_of(norm).project(x0, x0)
+    x0 = inside(norm, x0)
     start, y = x0.clone(), model(x0).argmax(1)
 
     def broken(x: Tensor) -> Tensor:
@@ -252,7 +261,7 @@ def test_nan_outputs_refute_nothing(name: str, norm: str) -> None:
 
     found = run(quick(name), broken, x0, y, threat_of(norm))
     assert not found.refuted.any()
-    assert torch.equal(found.x, x0)
+    assert torch.equal(found.x, threat_of(norm).start(x0))
     assert (found.nonfinite > 0).all()
     nowhere = run(quick(name), lambda x: model(x) * torch.nan, x0, y, threat_of(norm))
     assert norm == "box" or (nowhere.queries == 1).all()
