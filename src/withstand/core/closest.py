@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from withstand.core.budget import Budget
 from withstand.core.property import Property
-from withstand.core.runner import Attack, Found, is_minimal, run
+from withstand.core.runner import Access, Attack, Found, is_minimal, run
 from withstand.core.threat import Threat
 
 STEPS = 10
@@ -29,6 +30,9 @@ def closest(
     budget: Budget | None = None,
     batch: int = 256,
     steps: int = STEPS,
+    access: Access = Access.GRADIENT,
+    surrogate: Callable[[Tensor], Tensor] | None = None,
+    draws: int = 1,
 ) -> Found:
     """For every row of x0 [N, *shape], the violation nearest to it: `Found.x` at `Found.distance` (infinite: none).
 
@@ -37,19 +41,20 @@ def closest(
     """
     budget = budget or Budget()
     ids = list(range(len(x0))) if ids is None else ids
+    search = partial(run, attack, model, x0, y, property=property, ids=ids, batch=batch)
+    search = partial(search, access=access, surrogate=surrogate, draws=draws)
     if is_minimal(attack):
-        threat = threat.at(torch.inf)
-        return run(attack, model, x0, y, threat, property, ids=ids, seed=seed, budget=budget, batch=batch, closest=True)
-    share = None if budget.queries is None else max(1, budget.queries // steps)
+        return search(threat=threat.at(torch.inf), seed=seed, budget=budget, closest=True)
+    if budget.queries is not None:
+        steps = max(1, min(steps, budget.queries // draws))
+    share = None if budget.queries is None else budget.queries // steps
     low = x0.new_zeros(len(x0))
     high = torch.full_like(low, torch.inf)
     radius = torch.full_like(low, threat.radius if threat.radius > 0 else 0.1)
     held: Found | None = None
     for step in range(steps):
         part = budget.share(1 / (steps - step), share)
-        found = run(
-            attack, model, x0, y, threat.at(radius), property, ids=ids, seed=seed + step, budget=part, batch=batch
-        )
+        found = search(threat=threat.at(radius), seed=seed + step, budget=part)
         hit = found.refuted
         high = torch.where(hit, torch.minimum(high, found.distance.to(high)), high)
         low = torch.where(hit, low, torch.maximum(low, radius))

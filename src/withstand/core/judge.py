@@ -88,11 +88,27 @@ class Verdict:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """Candidates [n] before the judge. x: the inputs as they reach the model. point: the same as points of the threat.
+
+    usable: they lie in the threat, and model and replay agree. violated: they are witnesses.
+    """
+
+    x: Tensor
+    point: Tensor
+    outputs: Tensor
+    margin: Tensor
+    usable: Tensor
+    violated: Tensor
+
+
 class Judge:
     """Hears evidence on N questions (x0 [N, *shape], y [N]) and keeps their verdicts.
 
     model and replay map a batch to outputs; replay runs the deployed form (onnxruntime), or None where the model has no
-    such form, in which case the model itself is asked twice. Rows violated at x0 itself are invalid from the start,
+    such form, in which case the model itself is asked twice. draws: of a random model, whose property holds where it
+    does so in at least half of as many fresh answers. Rows violated at x0 itself are invalid from the start,
     save where x0 is but a point of a box (`threat.anchored` is false): there it is a candidate like any other.
     """
 
@@ -104,12 +120,12 @@ class Judge:
         y: Tensor,
         threat: Threat,
         property: Property,
+        draws: int = 1,
     ) -> None:
         self.model, self.replay, self.threat, self.property = model, replay or model, threat, property
-        self.x0, self.y = x0, y
+        self.x0, self.y, self.draws = x0, y, draws
         with torch.no_grad():
-            outputs = model(x0)
-            self.clean = property.margin(outputs, y)
+            outputs, self.clean = self._ask(model, x0, y)
         self.clean_outputs, self.outputs = outputs, outputs.clone()
         valid = (self.clean > 0) if threat.anchored else torch.ones_like(self.clean, dtype=torch.bool)
         self.status = [Status.UNKNOWN if ok else Status.INVALID for ok in valid.tolist()]
@@ -156,26 +172,36 @@ class Judge:
             self.outputs[row] if refuted else None,
         )
 
-    def _weigh_candidate(self, evidence: Candidate, method: str) -> None:
+    def weigh(self, evidence: Candidate, method: str, threat: Threat | None = None) -> Weighed:
+        """What candidates are worth as points of a threat, the judge's own unless given. No verdict changes."""
         rows, x0, y = evidence.rows, self.x0[evidence.rows], self.y[evidence.rows]
-        threat = self.threat.pick(rows, self.x0)
+        threat = (threat or self.threat).pick(rows, self.x0)
         given = evidence.x.to(x0.dtype)
         x = threat.deploy(x0, given)
         point = given if threat.rendered else x
         with torch.no_grad():
-            outputs = self.model(x)
-            margin = self.property.margin(outputs, y)
+            outputs, margin = self._ask(self.model, x, y)
             inside = threat.contains(x0, point)
             suspect = (inside & (margin <= 0)).nonzero().squeeze(1)
-            again = self.property.margin(self.replay(x[suspect]), y[suspect]) if len(suspect) else margin[suspect]
-        accepted = torch.zeros_like(inside)
-        accepted[suspect] = again <= 0
+            again = self._ask(self.replay, x[suspect], y[suspect])[1] if len(suspect) else margin[suspect]
+        violated = torch.zeros_like(inside)
+        violated[suspect] = again <= 0
         for i in suspect[again > 0].tolist():
             self.disagreements.append((int(rows[i]), method))
-        usable = inside & ((margin > 0) | accepted)
-        for i in usable.nonzero().squeeze(1).tolist():
-            if self._keep_point(int(rows[i]), x[i], outputs[i], float(margin[i]), bool(accepted[i]), method):
-                self.point[rows[i]] = point[i]
+        return Weighed(x, point, outputs, margin, inside & ((margin > 0) | violated), violated)
+
+    def _ask(self, model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs, and the margin: of several draws the one that most of them reach or stay below."""
+        outputs = model(x)
+        drawn = [self.property.margin(outputs, y)]
+        drawn += [self.property.margin(model(x), y) for _ in range(self.draws - 1)]
+        return outputs, torch.stack(drawn).kthvalue(self.draws // 2 + 1, dim=0).values
+
+    def _weigh_candidate(self, evidence: Candidate, method: str) -> None:
+        rows, w = evidence.rows, self.weigh(evidence, method)
+        for i in w.usable.nonzero().squeeze(1).tolist():
+            if self._keep_point(int(rows[i]), w.x[i], w.outputs[i], float(w.margin[i]), bool(w.violated[i]), method):
+                self.point[rows[i]] = w.point[i]
 
     def _keep_point(self, row: int, x: Tensor, output: Tensor, margin: float, violated: bool, method: str) -> bool:
         """Keep an input of the threat if its margin is the lowest so far, and say whether it is."""

@@ -140,17 +140,7 @@ class Oracle:
     def _call(self, x: Tensor) -> Tensor:
         missing = -len(x) % TILE
         filled = torch.cat([x, x[-1:].detach().expand(missing, *x.shape[1:])]) if missing else x
-        try:
-            return self.model(filled)[: len(x)]
-        except InputError:
-            raise
-        except Exception as error:
-            for row in range(len(x)):
-                try:
-                    self.model(x[row : row + 1])
-                except Exception as alone:
-                    raise ModelRaised(row, alone) from alone
-            raise ModelRaised(0, error) from error
+        return call(self.model, filled)[: len(x)]
 
     def _differentiate(self, x0: Tensor, x: Tensor, y: Tensor, ask: Ask) -> Answer:
         with torch.enable_grad():
@@ -187,6 +177,21 @@ class Oracle:
             else:
                 slope += probe * rowwise(part, x)
         return slope
+
+
+def call(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The model's outputs at x [n, *shape]. Raises ModelRaised, which names the row, where the model raises."""
+    try:
+        return model(x)
+    except InputError:
+        raise
+    except Exception as error:
+        for row in range(len(x)):
+            try:
+                model(x[row : row + 1])
+            except Exception as alone:
+                raise ModelRaised(row, alone) from alone
+        raise ModelRaised(0, error) from error
 
 
 def _slope(loss: Tensor, leaf: Tensor, retain: bool) -> Tensor:

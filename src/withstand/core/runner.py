@@ -26,8 +26,8 @@ Search = Generator[Ask, Told, None]
 class Attack(Protocol):
     """The form of an attack (see `withstand.core.registry.attack`).
 
-    Two more ClassVars are optional. `roams`: the attack's points may lie anywhere in the domain, not in the threat only.
-    `minimal`: it roams, and looks for the nearest violation.
+    Two more ClassVars are optional. `roams`: the attack's points may lie anywhere in the domain, not only in the
+    threat. `minimal`: it roams, and looks for the nearest violation.
     """
 
     norms: ClassVar[tuple[str, ...]]
@@ -112,7 +112,7 @@ def run(
     violated there is refuted. Raises InputError when the attack does not work in the threat's norm or needs more than
     the access shows, and ModelRaised, which names the sample, when the model raises.
     """
-    _check(attack, threat, access, surrogate)
+    check_fit(attack, threat, access, surrogate)
     numbers = list(range(len(x0)) if ids is None else ids)
     if not len(numbers) == len(y) == len(x0):
         raise InputError(f"There are {len(x0)} inputs, {len(y)} targets and {len(numbers)} ids; give as many of each.")
@@ -132,7 +132,10 @@ def run(
     return Found.join(parts)
 
 
-def _check(attack: Attack, threat: Threat, access: Access, surrogate: Callable[[Tensor], Tensor] | None) -> None:
+def check_fit(
+    attack: Attack, threat: Threat, access: Access, surrogate: Callable[[Tensor], Tensor] | None = None
+) -> None:
+    """Raise InputError where an attack does not work in the threat's norm, or needs more than the access shows."""
     if threat.norm not in attack.norms:
         able = ", ".join(attack.norms)
         raise InputError(f"The attack {name_of(attack)!r} works for {able}, not for {threat.norm}; choose another.")
