@@ -80,8 +80,9 @@ UNKNOWN = 0.25
 """Too many samples are unknown if it is more than this share of all."""
 
 
-def raise_alarms(samples: Sequence[SampleRecord], checks: Sequence[Check]) -> list[Alarm]:
-    """Every alarm that the samples and the doctor's checks give cause for, worst kinds first."""
+def raise_alarms(samples: Sequence[SampleRecord], checks: Sequence[Check], *, proofs: bool = True) -> list[Alarm]:
+    """Every alarm that the samples and the doctor's checks give cause for, worst kinds first. proofs: the run looked
+    for them."""
     found = [alarm for sign in _SIGNS if (alarm := _weigh(sign, samples)) is not None]
     found += [
         Alarm(name=_CHECKS[check.name], sentence=check.sentence)
@@ -89,7 +90,7 @@ def raise_alarms(samples: Sequence[SampleRecord], checks: Sequence[Check]) -> li
         if check.outcome == "warn" and check.name in _CHECKS
     ]
     unknown = [s.id for s in samples if s.status == "unknown"]
-    if samples and len(unknown) > UNKNOWN * len(samples):
+    if proofs and samples and len(unknown) > UNKNOWN * len(samples):
         sentence = "Many samples are neither proved nor refuted: the two jaws are too far apart to conclude from."
         found.append(
             Alarm(name="too many unknown", sentence=sentence, share=len(unknown) / len(samples), samples=unknown)

@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +10,9 @@ from typing import Any, Literal
 import withstand
 from withstand.auditing.block import Setup
 from withstand.auditing.doctor import examine
-from withstand.auditing.figures import curve, summarise
-from withstand.auditing.origin import origin_of
-from withstand.auditing.plan import check_match, make_plan, radii_of, threat_text
-from withstand.auditing.progress import Listener, Progress
+from withstand.auditing.ledger import Ledger, name_of_source
+from withstand.auditing.plan import make_plan, radii_of, threat_text
+from withstand.auditing.progress import Listener
 from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder, default_folder
 from withstand.auditing.stages import Fault, Settled
@@ -30,15 +28,11 @@ from withstand.core.records import (
     CurvePoint,
     Interval,
     Plan,
-    RunRecord,
-    SampleRecord,
     Seconds,
     Summary,
 )
 from withstand.core.registry import build
-from withstand.core.tally import count
 from withstand.core.threat import Threat
-from withstand.graph.model import Model
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 
@@ -121,7 +115,7 @@ def audit(
         raise InputError(f"There must be at least one worker, not {workers}.")
     if batch is not None and batch < 1:
         raise InputError(f"The batch must hold at least one sample, not {batch}.")
-    names = _name(model), _name(data)
+    names = name_of_source(model), name_of_source(data)
     asked = None if property is None else str(property)
     agreed = make_plan(*names, threat, asked, limit=limit, seed=seed, budget=budget, base=plan)
     clock = Budget(agreed.budget_seconds)
@@ -129,20 +123,9 @@ def audit(
         folder = RunFolder(out or default_folder(names[0], names[1], _slug(agreed, question), agreed.seed))
         folder.open()
         try:
-            return _Run(agreed, question, folder, clock, progress or (lambda event: None)).go(workers, batch)
+            return _Run(Ledger(agreed, question, folder, clock), progress or (lambda event: None)).go(workers, batch)
         finally:
             folder.close()
-
-
-def _name(source: Any) -> str:
-    """What a plan calls a model or data: the user's own words, or the name of an object in memory."""
-    if isinstance(source, str | PathLike):
-        return str(source).strip()
-    if isinstance(source, tuple | list):
-        return "arrays"
-    if isinstance(source, Model):
-        return source.name
-    return getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__
 
 
 def _slug(plan: Plan, question: Question) -> str:
@@ -153,49 +136,33 @@ def _slug(plan: Plan, question: Question) -> str:
 
 
 class _Run:
-    """One audit on its way: what is done so far, and the folder that keeps it."""
+    """One audit on its way."""
 
-    def __init__(self, plan: Plan, question: Question, folder: RunFolder, clock: Budget, listener: Listener) -> None:
-        self.plan, self.question, self.folder, self.clock, self.listener = plan, question, folder, clock, listener
-        origin = origin_of(question)
-        before = folder.read_run()
-        if before is not None:
-            check_match(plan, origin.model_digest, origin.data_digest, before, folder.path)
-            folder.mend()
-        elif folder.samples_file.exists():
-            raise InputError(f"{folder.path} holds samples but no run.json; choose another folder with --out.")
-        self.samples = {sample.id: sample for sample in folder.read_samples()} if before else {}
-        self.record = before or RunRecord(
-            plan=plan,
-            origin=origin,
-            samples=len(question.data),
-            input_shape=list(question.model.input_shape),
-            classes=None if question.data.classes is None else list(question.data.classes),
-        )
-        self.record = self.record.model_copy(update={"plan": plan, "state": "running", "ended": None})
-        self.earlier = before.summary.seconds if before and before.summary else Seconds()
-        self.now = Seconds()
+    def __init__(self, ledger: Ledger, listener: Listener) -> None:
+        self.ledger, self.listener = ledger, listener
+        self.plan, self.question, self.clock = ledger.plan, ledger.question, ledger.clock
 
     def go(self, workers: int, batch: int | None) -> Audit:
         """Doctor, then every sample that is not settled yet."""
+        ledger = self.ledger
         try:
-            if not self.record.checks:
+            if not ledger.record.checks:
                 self._doctor()
-            self._write("running")
-            self._store_model()
+            ledger.write("running")
+            ledger.store_model()
             self._settle(workers, batch)
             state: Literal["partial", "complete"] = "complete"
         except KeyboardInterrupt:
             state = "partial"
-        summary = self._write(state)
+        summary = ledger.write(state)
         self._tell("done")
         shown = {field: getattr(summary, field) for field in Summary.model_fields}
         return Audit(
             **shown,
-            curve=self.record.curve,
-            checks=self.record.checks,
+            curve=ledger.record.curve,
+            checks=ledger.record.checks,
             state=state,
-            run_dir=self.folder.path,
+            run_dir=ledger.folder.path,
             version=withstand.__version__,
         )
 
@@ -203,19 +170,14 @@ class _Run:
         self._tell("doctor")
         began = time.perf_counter()
         checks = examine(self.question)
-        self.now.doctor += time.perf_counter() - began
-        self.record.checks = checks
+        self.ledger.now.doctor += time.perf_counter() - began
+        self.ledger.record.checks = checks
         for check in checks:
             if check.outcome == "fail":
                 raise InputError(check.sentence)
 
-    def _store_model(self) -> None:
-        """The deployed form beside the witnesses, so that they replay without the user's code."""
-        if self.question.model.source is None and self.question.onnx is not None:
-            self.folder.write_bytes("model.onnx", self.question.onnx)
-
     def _settle(self, workers: int, batch: int | None) -> None:
-        jobs = _jobs(self.question, set(self.samples), batch)
+        jobs = _jobs(self.question, set(self.ledger.samples), batch)
         setup = _setup(self.plan, self.question)
         crew = min(workers, max(1, len(jobs)))
 
@@ -228,41 +190,18 @@ class _Run:
             self._keep(settled)
 
     def _keep(self, settled: Settled) -> None:
+        ledger = self.ledger
         if settled.fault is not None:
-            _keep_fault(self.folder, settled.fault)
-            self._write("partial")
+            _keep_fault(ledger.folder, settled.fault)
+            ledger.write("partial")
             raise ToolFault(settled.fault.sentence)
-        for sample in settled.records:
-            if sample.id in settled.witnesses:
-                self.folder.save_witness(settled.witnesses[sample.id])
-        self.folder.append(settled.records)
-        self.samples |= {sample.id: sample for sample in settled.records}
-        self.now.attack += settled.attack_seconds
-        self.now.verify += settled.verify_seconds
-        self._write("running")
+        ledger.now.attack += settled.attack_seconds
+        ledger.now.verify += settled.verify_seconds
+        ledger.keep(settled.records, {str(s.witness): settled.witnesses[s.id] for s in settled.records if s.witness})
         self._tell("settled")
 
-    def _write(self, state: Literal["running", "partial", "complete"]) -> Summary:
-        samples = _ordered(self.samples)
-        self.now.total = self.clock.elapsed
-        parts = {name: getattr(self.earlier, name) + getattr(self.now, name) for name in Seconds.model_fields}
-        summary = summarise(samples, Seconds(**parts), self.record.checks)
-        ended = None if state == "running" else datetime.now(UTC)
-        points = curve(samples, radii_of(self.plan, self.question.threat))
-        self.record = self.record.model_copy(
-            update={"state": state, "summary": summary, "curve": points, "ended": ended}
-        )
-        self.folder.write_run(self.record)
-        return summary
-
     def _tell(self, stage: str) -> None:
-        counts = count(list(self.samples.values()))
-        total = len(self.question.data)
-        self.listener(Progress(stage, len(self.samples), total, counts, self.clock.elapsed))
-
-
-def _ordered(samples: dict[int, SampleRecord]) -> list[SampleRecord]:
-    return [samples[i] for i in sorted(samples)]
+        self.listener(self.ledger.progress(stage))
 
 
 def _keep_fault(folder: RunFolder, fault: Fault) -> None:

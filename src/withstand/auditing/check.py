@@ -77,7 +77,7 @@ def _recount(record: RunRecord, samples: list[SampleRecord]) -> Iterator[str]:
     if held is None:
         yield "run.json holds no summary."
         return
-    told = summarise(samples, held.seconds, record.checks)
+    told = summarise(samples, held.seconds, record.checks, proofs=record.plan.verb == "audit")
     for name in Summary.model_fields:
         if name not in ("peak_memory_mb", "seconds") and getattr(held, name) != getattr(told, name):
             yield f"run.json says {name} is {getattr(held, name)}, the samples give {getattr(told, name)}."

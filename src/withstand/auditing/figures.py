@@ -7,9 +7,11 @@ from withstand.core.records import Check, CurvePoint, SampleRecord, Seconds, Sum
 from withstand.core.tally import tally
 
 
-def summarise(samples: Sequence[SampleRecord], seconds: Seconds, checks: Sequence[Check]) -> Summary:
-    """The numbers of a run from its samples, with its alarms and the memory it took."""
-    extra = {"peak_memory_mb": _peak_memory(), "alarms": raise_alarms(samples, checks)}
+def summarise(
+    samples: Sequence[SampleRecord], seconds: Seconds, checks: Sequence[Check], *, proofs: bool = True
+) -> Summary:
+    """The numbers of a run from its samples, with its alarms and the memory it took. proofs: it looked for them."""
+    extra = {"peak_memory_mb": _peak_memory(), "alarms": raise_alarms(samples, checks, proofs=proofs)}
     return tally(samples, seconds).model_copy(update=extra)
 
 

@@ -116,11 +116,9 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_witness(self, witness: Witness) -> str:
-        """Store a witness and return its name relative to the folder."""
-        name = f"witnesses/{witness.id}.npz"
+    def save_witness(self, name: str, witness: Witness) -> None:
+        """Store a witness under a name relative to the folder."""
         witness.save(self.path / name)
-        return name
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,12 @@ class Record(BaseModel):
 
 
 class Plan(Record):
-    """What a run was asked to do: everything that decides its results."""
+    """What a run was asked to do: everything that decides its results.
 
+    verb: an audit lets each method see what those before it left open; an attack lets each see every sample.
+    """
+
+    verb: Literal["audit", "attack"] = "audit"
     model: str
     data: str
     threat: str
@@ -33,6 +37,11 @@ class Plan(Record):
     attacks: list[str] = Field(default_factory=list, description="cheap to dear, as `name:parameter=value`")
     verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
     curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
+    queries: int | None = Field(default=None, description="forward passes a sample that each attack may spend")
+    access: Literal["gradient", "scores", "labels"] = Field(default="gradient", description="what attacks see")
+    draws: int = Field(default=1, description="answers of a random model that are averaged")
+    surrogate: str | None = Field(default=None, description="the model that attacks see in place of the attacked one")
+    closest: bool = Field(default=False, description="attacks look for the nearest violation, at whatever radius")
 
 
 class Alarm(Record):
@@ -53,13 +62,33 @@ class Check(Record):
     figures: dict[str, Any] = Field(default_factory=dict)
 
 
+class AttackRecord(Record):
+    """What one attack did to one sample, in a run that lets each attack see every sample.
+
+    refuted: it found a witness within the threat's radius. distance: of the violation it found; beyond the radius only
+    where the plan asks for the nearest one. margin: the lowest it reached. witness: its file, relative to the run
+    folder. stopped: why it ended early.
+    """
+
+    refuted: bool = False
+    distance: float | None = None
+    margin: float | None = None
+    witness: str | None = None
+    queries: int = 0
+    gradients: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    stopped: str | None = None
+
+
 class SampleRecord(Record):
     """One line of samples.jsonl: one sample, one question, settled or given up.
 
     bound: best sound lower bound on the margin (None: none computed). margin: the lowest at an admissible point.
     distance: of the witness from the clean input, in the threat's norm. witness: its file, relative to the run folder.
     certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest refuted (None:
-    none was). flags: names of doubtful things seen on the way; alarms count them.
+    none was). flags: names of doubtful things seen on the way; alarms count them. attacks: each attack's own result, by
+    its text, where each saw every sample.
     """
 
     id: int
@@ -81,6 +110,7 @@ class SampleRecord(Record):
     certified_radius: float | None = None
     attacked_radius: float | None = None
     flags: list[str] = Field(default_factory=list)
+    attacks: dict[str, AttackRecord] = Field(default_factory=dict)
 
 
 class Counts(Record):
