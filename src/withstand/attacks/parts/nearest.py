@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from withstand.core.evidence import Ask
+from withstand.core.runner import Search
 from withstand.core.threat import Threat, rowwise, vector_norm
 
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
@@ -29,6 +31,22 @@ class Nearest:
     def found(self) -> Tensor:
         """The rows [B] with a violation."""
         return self.distance < math.inf
+
+
+def tighten(x0: Tensor, nearest: Nearest, clean: Tensor, steps: int) -> Search:
+    """Move the nearest violations towards x0 along a straight line: `steps` asks by the rule of false position, from
+    the margins at x0 (`clean` [B]) and, asked first, at the violations."""
+    told = yield Ask(nearest.x, rows=nearest.found)
+    far, outer, inner = told.margin.clamp(max=0), torch.ones_like(clean), torch.zeros_like(clean)
+    move, near = nearest.x - x0, clean
+    for _ in range(steps):
+        share = inner + (outer - inner) * (near / (near - far).clamp(min=torch.finfo(near.dtype).tiny)).clamp(0, 1)
+        x = (x0 + rowwise(share, x0) * move).clamp(*nearest.threat.domain)
+        told = yield Ask(x, rows=nearest.found)
+        nearest.see(x, told.margin)
+        hit = told.margin <= 0
+        outer, inner = torch.where(hit, share, outer), torch.where(hit, inner, share)
+        far, near = torch.where(hit, told.margin, far), torch.where(hit, near, told.margin)
 
 
 def width(threat: Threat) -> float:
