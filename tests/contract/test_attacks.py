@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -12,10 +13,12 @@ from withstand.core.balls import L1, L2, Linf
 from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
+from withstand.core.patch import Patch
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
 from withstand.core.runner import TILE, Access, Found, Search, is_minimal, run
+from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
@@ -31,13 +34,22 @@ QUICK = {
     "fab-t": "fab-t:steps=6,targets=2,restarts=2",
     "fmn": "fmn:steps=20",
     "multi-targeted": "multi-targeted:steps=6,odi=2",
+    "sigma-zero": "sigma-zero:steps=40",
     "square": "square:queries=30",
     "stadv": "stadv:steps=12,searches=2",
     "rotate-translate": "rotate-translate:angles=5,shifts=3",
     "nes": "nes:queries=160,probes=10",
     "spsa": "spsa:queries=160,samples=10",
 }
-SIZES = {"linf": (Linf, 0.12), "l2": (L2, 0.7), "l1": (L1, 3.0), "flow": (Flow, 0.8), "spatial": (Spatial, 0.5)}
+SIZES = {
+    "linf": (Linf, 0.12),
+    "l2": (L2, 0.7),
+    "l1": (L1, 3.0),
+    "l0": (L0, 4.0),
+    "patch": (partial(Patch, window=(3, 2)), 1.0),
+    "flow": (Flow, 0.8),
+    "spatial": (Spatial, 0.5),
+}
 CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
 pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
 

@@ -20,7 +20,7 @@ class FGSM:
     loss: margin, ce (the paper's) or dlr; margin does not saturate.
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box")
     access: ClassVar[Access] = Access.GRADIENT
 
     loss: Loss = "margin"

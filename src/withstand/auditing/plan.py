@@ -67,7 +67,7 @@ def _norm(threat: str | Threat) -> str:
     if isinstance(threat, str):
         return parse_threat(threat).norm
     if isinstance(threat, Box):
-        raise InputError("A run's threat is linf, l2 or l1; ask about boxes with `withstand verify --onnx --vnnlib`.")
+        raise InputError("A run's threat is a norm's; ask about boxes with `withstand verify --onnx --vnnlib`.")
     return threat.norm
 
 
@@ -85,9 +85,13 @@ def threat_text(threat: str | Threat) -> str:
 
 
 def radii_of(plan: Plan, threat: Threat) -> tuple[float, ...]:
-    """The radii of the curve in rising order, in the threat's units: decimal, but for the threat's own."""
-    radius = threat.radius
-    return tuple(radius if factor == 1 else float(f"{radius * factor:.10g}") for factor in sorted(plan.curve))
+    """The radii of the curve in rising order, in the threat's units: decimal, but for the threat's own.
+
+    Where radii are counts, multiples that come to the same count are one, and those that come to nothing none.
+    """
+    own = threat.radius
+    radii = {own if factor == 1 else threat.at(float(f"{own * factor:.10g}")).radius for factor in plan.curve}
+    return tuple(sorted(radius for radius in radii if radius > 0 or radius == own))
 
 
 def save_plan(plan: Plan, path: str | PathLike[str]) -> None:

@@ -55,13 +55,13 @@ class Sparse(Threat):
         """Uniform values of the domain in random pixels."""
         low, high = self.domain
         value = low + (high - low) * rng.uniform(x0.shape[1:], x0.dtype)
-        return self._changed(x0, self._clamp(value), self.somewhere(self.maps(x0), rng))
+        return self.paint(x0, self._clamp(value), self.somewhere(self.maps(x0), rng))
 
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
         """The nearest point of the threat in l2 (Croce and Hein 2019, arXiv:1909.05040)."""
         near = self._clamp(x)
         saved = self.maps((near - x0) * (2 * x - x0 - near))  # (x - x0)^2 - (x - near)^2
-        return self._changed(x0, near, self.choose(saved.sum(1, keepdim=True)))
+        return self.paint(x0, near, self.choose(saved.sum(1, keepdim=True)))
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
         """The whole gradient: which pixels move is for `project` to choose. `radius` such steps carry its largest entry
@@ -75,7 +75,7 @@ class Sparse(Threat):
         low, high = self.domain
         best = torch.where(grad > 0, low, torch.where(grad < 0, high, x0))
         gain = self.maps((x0.double() - best) * grad).sum(1, keepdim=True)
-        return self._changed(x0, best, self.choose(gain.clamp_(min=0)))
+        return self.paint(x0, best, self.choose(gain.clamp_(min=0)))
 
     def box(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         low, high = (torch.full_like(x0, edge) for edge in self.domain)
@@ -99,10 +99,13 @@ class Sparse(Threat):
         """Pixels that have not changed stay as they are to the bit."""
         return x if self.levels is None else torch.where(x == x0, x0, super().deploy(x0, x))
 
-    def _changed(self, x0: Tensor, x: Tensor, pixels: Tensor) -> Tensor:
+    def paint(self, x0: Tensor, x: Tensor, pixels: Tensor) -> Tensor:
         """x in the pixels bool [B, 1, height, width], x0 elsewhere."""
-        changed = torch.where(pixels, self.maps(x), self.maps(x0))
-        return from_images(changed, x0) if x0.dim() == 4 else changed.reshape(x0.shape)
+        return self.unmapped(torch.where(pixels, self.maps(x), self.maps(x0)), x0)
+
+    def unmapped(self, maps: Tensor, like: Tensor) -> Tensor:
+        """Maps as points of the shape of `like` [B, *shape]: the reverse of `maps`."""
+        return from_images(maps, like) if like.dim() == 4 else maps.reshape(like.shape)
 
 
 @dataclass(frozen=True)
