@@ -37,6 +37,6 @@ class RotateTranslate:
 
 def grid(counts: list[int]) -> Tensor:
     """All combinations of `counts` numbers spread evenly over [-1, 1], farthest from 0 first: [points, axes]."""
-    axes = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in counts]
+    axes = [torch.arange(1 - n, n, 2) / max(1, n - 1) for n in counts]
     points = torch.cartesian_prod(*axes)
     return points[points.square().sum(1).argsort(descending=True, stable=True)]

@@ -56,8 +56,9 @@ class Flow(Moves):
 
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         """Uniform in the ellipsoid of the mean of the four squared differences, brought into the threat."""
-        rough = rng.normal(self.start(x0).shape[1:], x0.dtype)
-        length = rng.uniform((), x0.dtype) ** (1 / max(1, rough[0].numel()))
+        shape = self.start(x0).shape[1:]
+        rough = rng.normal(shape, x0.dtype)
+        length = rng.uniform((), x0.dtype) ** (1 / math.prod(shape))
         smooth = _smoothed(rough / rowwise(vector_norm(rough, 2).clamp(min=1e-12), rough), 0.5)
         return self.project(x0, smooth * rowwise(length, rough) * self.radii(rough))
 
@@ -183,7 +184,7 @@ def roughness(flow: Tensor) -> Tensor:
     down, across = ((flow.diff(dim=axis) ** 2).sum((1, 2, 3)) for axis in (2, 3))
     edges = [squares[:, 0].sum(1), squares[:, -1].sum(1), squares[:, :, 0].sum(1), squares[:, :, -1].sum(1)]
     sums = [down + edges[0], down + edges[1], across + edges[2], across + edges[3]]
-    return (torch.stack(sums).amax(0) / squares[0].numel()).sqrt()
+    return (torch.stack(sums).amax(0) / (flow.shape[2] * flow.shape[3])).sqrt()
 
 
 def _smoothed(flow: Tensor, power: float) -> Tensor:
