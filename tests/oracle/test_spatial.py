@@ -186,9 +186,7 @@ def test_the_grid_finds_what_random_moves_miss() -> None:
     found = run(RotateTranslate(angles=9), net, x0, y, threat)
     some = run(Noise(draws=10), net, x0, y, threat)
     assert found.refuted.sum() >= some.refuted.sum()
-    every = torch.stack(
-        [net(threat.render(x0, p * torch.tensor([8, 0.4, 0.4]).expand(40, -1))) for p in grid([9, 5, 5])]
-    )
+    every = torch.stack([net(threat.render(x0, (p * size).expand(40, -1))) for p in grid([9, 5, 5])])
     assert torch.equal(found.refuted, (every.argmax(2) != y).any(0))
     assert (found.queries[~found.refuted] == 1 + 9 * 5 * 5).all()
 
