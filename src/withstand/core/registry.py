@@ -29,7 +29,11 @@ Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 """Type of a parameter that is a positive number (checked by `build`)."""
 
-FOLDERS = {"attack": "withstand.attacks", "verifier": "withstand.verification.methods"}
+FOLDERS = {
+    "attack": "withstand.attacks",
+    "universal": "withstand.attacks.universal",
+    "verifier": "withstand.verification.methods",
+}
 """Kind of component to the package whose modules define it; entry points of the group `withstand.<kind>s` add to it."""
 
 _TABLE: dict[tuple[str, str], type] = {}
@@ -91,7 +95,7 @@ def describe(component: Any) -> str:
     changed = [
         f"{f.name}={getattr(component, f.name)}"
         for f in dataclasses.fields(component)
-        if getattr(component, f.name) != f.default
+        if f.repr and getattr(component, f.name) != f.default
     ]
     return name_of(component) + (":" + ",".join(changed) if changed else "")
 
@@ -134,11 +138,23 @@ def build(kind: str, text: str) -> Any:
         raise InputError(f"{kind} {name!r}: {where}={first['input']!r} does not fit: {first['msg']}.") from None
 
 
+def build_attack(text: str) -> Any:
+    """An attack, or a universal attack, from text as of `build`."""
+    return build("universal" if text.partition(":")[0].strip() in components("universal") else "attack", text)
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def attack(cls: type[T]) -> type[T]:
     """Class decorator of an attack: ClassVars `norms` (threats it works in) and `access` (what it needs of the model),
     and `search(x0, threat, rng)`, a generator that yields `Ask` and receives `Told`."""
     return register("attack")(cls)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def universal(cls: type[T]) -> type[T]:
+    """Class decorator of a universal attack, one perturbation for all inputs: ClassVars `norms` and `access` as those
+    of an attack, `fit` and `apply` (see `withstand.core.universal.Universal`)."""
+    return register("universal")(cls)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
