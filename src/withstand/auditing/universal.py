@@ -124,8 +124,8 @@ def check_means(methods: Mapping[str, Any], access: Access, seen: object) -> Non
     for method in methods.values():
         if is_universal(method) and access is not Access.GRADIENT and seen is None:
             raise InputError(
-                f"The universal attack {name_of(method)!r} is fitted with gradients, and only {access.value} are shown; "
-                "name a surrogate to fit it on."
+                f"The universal attack {name_of(method)!r} is fitted with gradients, and only {access.value} are "
+                "shown; name a surrogate to fit it on."
             )
 
 

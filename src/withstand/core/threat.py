@@ -17,6 +17,7 @@ def rowwise(values: Tensor, like: Tensor) -> Tensor:
 
 
 def vector_norm(delta: Tensor, p: float) -> Tensor:
+    """The norm [B] of every row of delta [B, ...]."""
     return torch.linalg.vector_norm(delta.flatten(1), p, dim=1)
 
 
