@@ -1,32 +1,38 @@
 """Attacks alone: any list of them, each one's figures and the pointwise worst case."""
 
-import time
+import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from withstand.auditing.plan import seconds_of
+from withstand.auditing.alarms import raise_alarms
+from withstand.auditing.campaign import Campaign
+from withstand.auditing.figures import curve
+from withstand.auditing.ledger import Ledger, name_of_source
+from withstand.auditing.plan import make_plan, radii_of, seconds_of
+from withstand.auditing.progress import Listener
 from withstand.auditing.question import Question, pose
+from withstand.auditing.requirements import check_attacks, stand_in
+from withstand.auditing.runfolder import RunFolder
+from withstand.auditing.siege import Attacks, Means
 from withstand.core.budget import Budget
-from withstand.core.evidence import Candidate
-from withstand.core.judge import Judge, Status
+from withstand.core.errors import InputError
 from withstand.core.property import Property
-from withstand.core.registry import build
-from withstand.core.runner import run
+from withstand.core.records import Alarm, AttackRecord, Plan
+from withstand.core.registry import build, suggest
+from withstand.core.runner import Access
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 
-BLOCK = 512
-"""Samples handled together."""
-
 
 @dataclass(frozen=True)
 class AttackFigures:
-    """One attack on its own. median_distance: of its witnesses, in the threat's norm (None: it found none)."""
+    """One attack on its own. median_distance: of its witnesses, in the threat's norm (None: it found none); where the
+    nearest violation was asked for, over all samples right when clean, infinite where it found none."""
 
     attacked_accuracy: float
     median_distance: float | None
@@ -40,7 +46,9 @@ class AttackFigures:
 class Attacked:
     """What attacks did. attacked_accuracy: share of the n samples that withstood all (the pointwise worst case).
 
-    attacks: each attack's own figures, by its text. refuted: per sample, whether any attack refuted it.
+    attacks: each attack's own figures, by its text. refuted: per sample, whether any attack refuted it. curve: radius
+    and attacked accuracy, where radii were asked for. alarms: signs that the attacks were hindered. run_dir: the folder
+    that keeps it all, where one was named; state: "partial" if the run was interrupted, n then counts what is settled.
     """
 
     n: int
@@ -48,12 +56,16 @@ class Attacked:
     attacked_accuracy: float
     attacks: dict[str, AttackFigures]
     refuted: list[bool]
+    curve: list[dict[str, float]] | None = None
+    alarms: list[Alarm] = field(default_factory=list)
+    run_dir: Path | None = None
+    state: Literal["partial", "complete"] = "complete"
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the list of samples."""
-        held = asdict(self)
-        del held["refuted"]
-        return held
+        held = {"n": self.n, "clean_accuracy": self.clean_accuracy, "attacked_accuracy": self.attacked_accuracy}
+        held["attacks"] = {name: asdict(figures) for name, figures in self.attacks.items()}
+        return held if self.curve is None else {**held, "curve": self.curve}
 
 
 def attack(
@@ -65,54 +77,136 @@ def attack(
     property: str | Property = "argmax",
     limit: int | None = None,
     budget: float | str | None = None,
+    queries: int | None = None,
+    access: str = "gradient",
+    eot: int = 1,
+    surrogate: "ModelLike | None" = None,
+    closest: bool = False,
+    radii: Sequence[float] = (),
+    out: str | PathLike[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    progress: Listener | None = None,
 ) -> Attacked:
     """Run each attack on every sample that is right when clean; witnesses count once onnxruntime confirms them.
 
     attacks: as `pgd:steps=100,restarts=5`. budget: wall time each attack may take, in seconds or as "10m" (none: to
-    its end).
+    its end). queries: forward passes a sample that each attack may spend. access: what attacks see of the model:
+    gradient, scores (gradients are estimated from them) or labels. eot: draws of a random model that are averaged; a
+    point then counts where most of fresh draws violate. surrogate: a model that the attacks see instead; what they find
+    counts by what `model` says. closest: look for the nearest violation at whatever radius; the threat's own then
+    decides who is refuted. radii: of a curve; a point of a small radius counts for the larger. out: a run folder, as of
+    an audit; a folder that holds samples of the same question is resumed. progress: called with each event.
 
-    Raises InputError when an input cannot be used, or an attack is unknown or does not work in the threat's norm.
+    With `property="all-targets"` each sample is attacked once for every class that is not its own; see
+    `withstand.auditing.targets`.
+
+    Raises InputError when an input cannot be used, or an attack is unknown or does not fit the question; ModelRaised,
+    which names the sample, when the model raises: samples finished before are in the folder.
     """
     built = {text: build("attack", text) for text in attacks}
+    if not built:
+        raise InputError("No attack is named; write for example pgd:steps=100,restarts=5.")
     seconds = None if budget is None else seconds_of(budget)
-    with pose(model, data, threat, property, limit=limit, device=device) as question:
-        n, refuted, right = len(question.data), torch.zeros(len(question.data), dtype=torch.bool), 0
-        figures = {}
-        for text, method in built.items():
-            one, hit, right = _attack(question, text, method, Budget(seconds), seed)
-            figures[text] = one
-            refuted |= hit
-        return Attacked(n, right / n, (right - int(refuted.sum())) / n, figures, refuted.tolist())
+    with (
+        pose(model, data, threat, property, limit=limit, device=device) as question,
+        stand_in(surrogate, question) as seen,
+    ):
+        means = Means(_access(access), seen, _draws(eot), queries, closest, _radii(radii, question.threat), seed)
+        check_attacks(question, means, built)
+        if out is None:
+            campaign = Campaign(question, means, built, seconds, progress)
+            campaign.go()
+            return _result(campaign)
+        names = name_of_source(model), name_of_source(data), None if surrogate is None else name_of_source(surrogate)
+        folder = RunFolder(out)
+        folder.open()
+        try:
+            ledger = Ledger(_plan(names, threat, question, means, built, limit, seconds), question, folder, Budget())
+            campaign = Campaign(question, means, built, seconds, progress, ledger)
+            return _result(campaign, "complete" if campaign.go() else "partial")
+        finally:
+            folder.close()
 
 
-def _attack(question: Question, text: str, method: Any, budget: Budget, seed: int) -> tuple[AttackFigures, Tensor, int]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    hit, right, queries, gradients, distances = [], 0, 0, 0, []
-    ids = question.data.ids
-    for start in range(0, len(question.data), BLOCK):
-        rows = slice(start, start + BLOCK)
-        x0, y = question.x[rows], question.y[rows]
-        found = run(
-            method, question.model, x0, y, question.threat, question.property, ids=ids[rows], seed=seed, budget=budget
-        )
-        judge = Judge(question.model, question.replay, x0, y, question.threat, question.property)
-        refuted = found.refuted.nonzero().squeeze(1)
-        judge.hear(Candidate(refuted, found.x[refuted]), text)
-        judged = torch.tensor([status is Status.REFUTED for status in judge.status])
-        hit.append(judged)
-        right += sum(status is not Status.INVALID for status in judge.status)
-        queries += int(found.queries.sum()) + 2 * len(refuted)
-        gradients += int(found.gradients.sum())
-        distances.append(question.threat.distance(x0, judge.point).cpu()[judged])
-    far, refuted_all = torch.cat(distances), torch.cat(hit)
-    figures = AttackFigures(
-        attacked_accuracy=(right - int(refuted_all.sum())) / len(question.data),
-        median_distance=float(far.median()) if len(far) else None,
-        queries=queries,
-        gradients=gradients,
-        cpu_seconds=time.process_time() - cpu,
-        seconds=time.perf_counter() - wall,
+def _access(text: str) -> Access:
+    try:
+        return Access(text)
+    except ValueError:
+        raise InputError(f"Access {text!r} is not known; {suggest(text, [one.value for one in Access])}") from None
+
+
+def _draws(eot: int) -> int:
+    if eot < 1:
+        raise InputError(f"There must be at least one draw of a random model, not {eot}.")
+    return eot
+
+
+def _radii(radii: Sequence[float], threat: Threat) -> tuple[float, ...]:
+    """The radii of a curve in rising order, as a plan of it would read back."""
+    if radii and not (threat.radius > 0 and all(0 < radius < math.inf for radius in radii)):
+        raise InputError("The radii of a curve, and the threat's own, must be positive numbers; correct them.")
+    return radii_of(_curve_plan(radii, threat), threat)
+
+
+def _curve_plan(radii: Sequence[float], threat: Threat) -> Plan:
+    return Plan(model="", data="", threat="", curve=[radius / threat.radius for radius in radii])
+
+
+def _plan(
+    names: tuple[str, str, str | None],
+    threat: str | Threat,
+    question: Question,
+    means: Means,
+    attacks: Attacks,
+    limit: int | None,
+    seconds: float | None,
+) -> Plan:
+    base = _curve_plan(means.radii, question.threat).model_copy(
+        update={
+            "verb": "attack",
+            "attacks": list(attacks),
+            "queries": means.queries,
+            "access": means.access.value,
+            "draws": means.draws,
+            "surrogate": names[2],
+            "closest": means.nearest,
+        }
     )
-    return figures, refuted_all, right
+    text = str(question.property)
+    return make_plan(names[0], names[1], threat, text, limit=limit, seed=means.seed, budget=seconds, base=base)
+
+
+def _result(campaign: Campaign, state: Literal["partial", "complete"] = "complete") -> Attacked:
+    samples, means, ledger = campaign.ordered, campaign.means, campaign.ledger
+    right = [sample for sample in samples if sample.status != "invalid"]
+    n = max(1, len(samples))
+    refuted = [sample.status == "refuted" for sample in samples]
+    points = curve(samples, means.radii) if means.radii else None
+    return Attacked(
+        n=len(samples),
+        clean_accuracy=len(right) / n,
+        attacked_accuracy=(len(right) - sum(refuted)) / n,
+        attacks={text: _figures([sample.attacks[text] for sample in right], n, means) for text in campaign.attacks},
+        refuted=refuted,
+        curve=None if points is None else [{"radius": p.radius, "attacked_accuracy": p.attacked} for p in points],
+        alarms=raise_alarms(samples, [], proofs=False),
+        run_dir=None if ledger is None else ledger.folder.path,
+        state=state,
+    )
+
+
+def _figures(records: list[AttackRecord], n: int, means: Means) -> AttackFigures:
+    """One attack's figures, from its records of the samples right when clean, of n in all."""
+    if means.nearest:
+        far = [math.inf if record.distance is None else record.distance for record in records]
+    else:
+        far = [record.distance for record in records if record.refuted and record.distance is not None]
+    return AttackFigures(
+        attacked_accuracy=sum(not record.refuted for record in records) / n,
+        median_distance=statistics.median(far) if far else None,
+        queries=sum(record.queries for record in records),
+        gradients=sum(record.gradients for record in records),
+        cpu_seconds=sum(record.cpu_seconds for record in records),
+        seconds=sum(record.seconds for record in records),
+    )

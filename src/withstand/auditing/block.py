@@ -129,16 +129,9 @@ class Block:
         """Keep the doubtful things a gradient search has seen."""
         if attack.access is not Access.GRADIENT:
             return
-        dead = found.zero_gradients > DEAD * found.gradients.clamp(min=1)
-        falling = (found.late > FLAT) & ~found.refuted
-        for row, is_dead, broken, falls in zip(
-            rows.tolist(), dead.tolist(), (found.nonfinite > 0).tolist(), falling.tolist(), strict=True
-        ):
-            flags = self.flags[row]
-            flags.discard("still-falling")
-            flags.update(
-                name for name, on in (("dead", is_dead), ("non-finite", broken), ("still-falling", falls)) if on
-            )
+        for row, doubt in zip(rows.tolist(), doubts(attack, found), strict=True):
+            self.flags[row].discard("still-falling")
+            self.flags[row].update(doubt)
             self.stopped[row] = found.stopped
 
     def prove(self, verifier: Verifier, rows: Tensor, budget: Budget) -> None:
@@ -147,3 +140,17 @@ class Block:
         assert graph is not None, "models without a graph have no verifiers"
         with self.timed("verify", rows):
             search(self.judge, graph, [verifier], budget, rows=rows)
+
+
+def doubts(attack: Attack, found: Found) -> list[set[str]]:
+    """Per row, the names of doubtful things that a search by gradients has seen; nothing of others."""
+    if attack.access is not Access.GRADIENT:
+        return [set() for _ in found.margin]
+    seen = {
+        "dead": found.zero_gradients > DEAD * found.gradients.clamp(min=1),
+        "non-finite": found.nonfinite > 0,
+        "still-falling": (found.late > FLAT) & ~found.refuted,
+    }
+    return [
+        {name for name, on in zip(seen, row, strict=True) if on} for row in torch.stack([*seen.values()], 1).tolist()
+    ]

@@ -46,7 +46,7 @@ def make_plan(
     text = property if property is not None else "argmax" if base is None else base.property
     norm, losses = _norm(threat), load_property(text).losses
     if base is None:
-        attacks = [text for text in ATTACKS if _misfit(build("attack", text), norm, losses) is None]
+        attacks = [text for text in ATTACKS if misfit(build("attack", text), norm, losses) is None]
         base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))
     plan = base.model_copy(
         update={
@@ -71,7 +71,7 @@ def _norm(threat: str | Threat) -> str:
     return threat.norm
 
 
-def _misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
+def misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
     """Why an attack cannot serve in a threat of this norm and a property of these losses, or None."""
     if norm not in attack.norms:
         return f"works for {', '.join(attack.norms)}, not for {norm}"
@@ -134,9 +134,9 @@ def seconds_of(budget: float | str) -> float:
 
 def _check(plan: Plan, norm: str, losses: tuple[str, ...]) -> None:
     for text in plan.attacks:
-        misfit = _misfit(build("attack", text), norm, losses)
-        if misfit is not None:
-            raise InputError(f"The attack {text!r} {misfit}; remove it.")
+        reason = misfit(build("attack", text), norm, losses)
+        if reason is not None:
+            raise InputError(f"The attack {text!r} {reason}; remove it.")
     for text in plan.verifiers:
         build("verifier", text)
     if any(not factor > 0 for factor in plan.curve):

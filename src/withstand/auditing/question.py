@@ -83,7 +83,7 @@ def pose(
     threat = parse_threat(threat) if isinstance(threat, str) else threat
     property = load_property(property)
     samples = load_data(data).head(limit)
-    with _eval_mode(model) as was_training:
+    with in_eval_mode(model) as was_training:
         loaded = load_model(model, samples.shape)
         samples = arrange(samples, loaded.input_shape)
         outputs = 1
@@ -103,7 +103,7 @@ def pose(
 
 
 @contextmanager
-def _eval_mode(model: object) -> Iterator[bool]:
+def in_eval_mode(model: object) -> Iterator[bool]:
     """Eval mode for a module in memory, every submodule's own mode given back afterwards."""
     module = model.module if isinstance(model, Model) else model
     if not isinstance(module, nn.Module):

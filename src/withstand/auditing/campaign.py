@@ -1,0 +1,99 @@
+"""Attacks on all samples of a question, block by block, so that nothing finished is lost."""
+
+from collections.abc import Iterator
+
+from withstand.auditing.ledger import Ledger
+from withstand.auditing.progress import Listener, Progress
+from withstand.auditing.question import Question
+from withstand.auditing.siege import Attacks, Means, Settled, besiege
+from withstand.core.records import SampleRecord
+from withstand.core.tally import count
+
+BLOCK = 512
+"""Samples attacked together."""
+
+KEPT_BLOCK = 128
+"""The same in a run that is kept on disk: so many may be lost by a kill."""
+
+
+class Campaign:
+    """Attacks on the samples of a question that are not settled yet.
+
+    seconds: wall time that each attack may take (None: to its end). ledger: of the run's folder (None: nothing is
+    kept on disk).
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        means: Means,
+        attacks: Attacks,
+        seconds: float | None,
+        listener: Listener | None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.question, self.means, self.attacks, self.seconds, self.ledger = question, means, attacks, seconds, ledger
+        self.listener = listener or (lambda event: None)
+        self.samples = {} if ledger is None else dict(ledger.samples)
+        self.spent = dict.fromkeys(attacks, 0.0)
+
+    def go(self) -> bool:
+        """Settle every sample; false where a run that is kept was interrupted. Raises ModelRaised when the model does,
+        with what was finished before it in the folder."""
+        if self.ledger is not None:
+            self.ledger.write("running")
+            self.ledger.store_model()
+        try:
+            blocks = list(self._blocks())
+            for number, rows in enumerate(blocks):
+                self._settle(rows, len(blocks) - number)
+        except KeyboardInterrupt:
+            if self.ledger is None:
+                raise
+            self.ledger.write("partial")
+            return False
+        if self.ledger is not None:
+            self.ledger.write("complete")
+        self._tell("done")
+        return True
+
+    @property
+    def ordered(self) -> list[SampleRecord]:
+        """The settled samples by number."""
+        return [self.samples[i] for i in sorted(self.samples)]
+
+    def _blocks(self) -> Iterator[list[int]]:
+        """Rows of the data that are not settled, in blocks of a fixed cut."""
+        ids, size = self.question.data.ids, BLOCK if self.ledger is None else KEPT_BLOCK
+        for start in range(0, len(ids), size):
+            rows = [row for row in range(start, min(start + size, len(ids))) if ids[row] not in self.samples]
+            if rows:
+                yield rows
+
+    def _settle(self, rows: list[int], left: int) -> None:
+        parts = left * (1 + len(self.means.radii))
+
+        def pace(text: str) -> float | None:
+            return None if self.seconds is None else max(0.0, self.seconds - self.spent[text]) / parts
+
+        for text in self.attacks:
+            self._tell(text)
+        settled = besiege(self.question, self.means, self.attacks, rows, pace, witnesses=self.ledger is not None)
+        self._keep(settled)
+        if settled.raised is not None:
+            if self.ledger is not None:
+                self.ledger.write("partial")
+            raise settled.raised
+        self._tell("settled")
+
+    def _keep(self, settled: Settled) -> None:
+        for text, seconds in settled.spent.items():
+            self.spent[text] += seconds
+        self.samples |= {sample.id: sample for sample in settled.records}
+        if self.ledger is not None:
+            self.ledger.now.attack += sum(settled.spent.values())
+            self.ledger.keep(settled.records, settled.witnesses)
+
+    def _tell(self, stage: str) -> None:
+        counts, total = count(list(self.samples.values())), len(self.question.data)
+        self.listener(Progress(stage, len(self.samples), total, counts, sum(self.spent.values())))
