@@ -35,11 +35,15 @@ QUICK = {
     "fmn": "fmn:steps=20",
     "multi-targeted": "multi-targeted:steps=6,odi=2",
     "sigma-zero": "sigma-zero:steps=40",
+    "sparse-rs": "sparse-rs:queries=30",
     "square": "square:queries=30",
     "stadv": "stadv:steps=12,searches=2",
     "rotate-translate": "rotate-translate:angles=5,shifts=3",
     "nes": "nes:queries=160,probes=10",
     "spsa": "spsa:queries=160,samples=10",
+    "hopskipjump": "hopskipjump:queries=300",
+    "rays": "rays:queries=200",
+    "zoo": "zoo:queries=600,coordinates=20",
 }
 SIZES = {
     "linf": (Linf, 0.12),

@@ -60,16 +60,21 @@ class Patch(Sparse):
         tall, wide = ((radius + EDGE) * side for side in self.window)
         return tall if tall == math.inf else math.floor(tall), wide if wide == math.inf else math.floor(wide)
 
-    def sizes(self, maps: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-        """The windows of maps [B, R, height, width]: rows [K] that share a size, its height and width (perhaps 0)."""
-        radii = self.radii(maps[:, 0, 0, 0].double()).expand(len(maps))
-        for radius in radii.unique().tolist():
-            tall, wide = (int(min(n, side)) for n, side in zip(maps.shape[2:], self._sides(radius), strict=True))
-            yield (radii == radius).nonzero().squeeze(1), tall, wide
+    def sides(self, maps: Tensor) -> Tensor:
+        """Height and width (perhaps 0) of each row's window in maps [B, R, height, width]: [B, 2]."""
+        radii = self.radii(maps[:, :1, 0, 0].double()).expand(len(maps), 1)
+        window, size = (torch.tensor(pair, device=maps.device) for pair in (self.window, maps.shape[2:]))
+        return ((radii + EDGE) * window).floor().minimum(size).long()
+
+    def _sizes(self, maps: Tensor) -> Iterator[tuple[Tensor, int, int]]:
+        """The windows of maps [B, R, height, width] by size: rows [K], height and width."""
+        sides = self.sides(maps)
+        for tall, wide in sides.unique(dim=0).tolist():
+            yield ((sides[:, 0] == tall) & (sides[:, 1] == wide)).nonzero().squeeze(1), tall, wide
 
     def choose(self, gain: Tensor) -> Tensor:
         chosen = torch.zeros_like(gain, dtype=torch.bool)
-        for rows, tall, wide in self.sizes(gain):
+        for rows, tall, wide in self._sizes(gain):
             if tall and wide:
                 sums = _window_sums(gain[rows], tall, wide)
                 best = sums.flatten(2).argmax(2)
@@ -78,7 +83,7 @@ class Patch(Sparse):
 
     def most(self, gain: Tensor) -> Tensor:
         best = gain.new_zeros(gain.shape[:2])
-        for rows, tall, wide in self.sizes(gain):
+        for rows, tall, wide in self._sizes(gain):
             if tall and wide:
                 best[rows] = _window_sums(gain[rows], tall, wide).amax((2, 3))
         return best
@@ -87,7 +92,7 @@ class Patch(Sparse):
         height, width = maps.shape[2:]
         down, across = rng.uniform((1,), torch.float64), rng.uniform((1,), torch.float64)
         chosen = torch.zeros_like(maps[:, :1], dtype=torch.bool)
-        for rows, tall, wide in self.sizes(maps):
+        for rows, tall, wide in self._sizes(maps):
             top, left = (down[rows] * (height - tall + 1)).long(), (across[rows] * (width - wide + 1)).long()
             chosen[rows] = _inside(top, left, tall, wide, maps)
         return chosen
