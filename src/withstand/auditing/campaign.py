@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from withstand.auditing.ledger import Ledger
+from withstand.auditing.ledger import Ledger, State
 from withstand.auditing.progress import Listener, Progress
 from withstand.auditing.question import Question
 from withstand.auditing.siege import Attacks, Means, Settled, besiege
 from withstand.core.records import SampleRecord
 from withstand.core.tally import count
+from withstand.reporting.page import report
 
 BLOCK = 512
 """Samples attacked together."""
@@ -50,12 +51,16 @@ class Campaign:
         except KeyboardInterrupt:
             if self.ledger is None:
                 raise
-            self.ledger.write("partial")
+            self._end("partial")
             return False
-        if self.ledger is not None:
-            self.ledger.write("complete")
+        self._end("complete")
         self._tell("done")
         return True
+
+    def _end(self, state: State) -> None:
+        if self.ledger is not None:
+            self.ledger.write(state)
+            report(self.ledger.folder.path)
 
     @property
     def ordered(self) -> list[SampleRecord]:
@@ -81,8 +86,7 @@ class Campaign:
         settled = besiege(self.question, self.means, self.attacks, rows, pace, witnesses=self.ledger is not None)
         self._keep(settled)
         if settled.raised is not None:
-            if self.ledger is not None:
-                self.ledger.write("partial")
+            self._end("partial")
             raise settled.raised
         self._tell("settled")
 

@@ -1,11 +1,13 @@
 """`withstand attack`: only the upper end, by the attacks you name."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from withstand.cli import options
 from withstand.cli.output import only_results_on_stdout, percent, print_json, print_table
+from withstand.cli.progress import progress
+from withstand.cli.results import print_alarms
 from withstand.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,39 +18,60 @@ def attack(
     model: options.Model,
     data: options.Data,
     threat: options.Threat,
-    attacks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attack",
-            metavar="NAME[:P=V,...]",
-            help="An attack, pgd unless given; repeat it, or separate names by commas.",
-        ),
-    ] = None,
+    attacks: options.Attacks = None,
     limit: options.Limit = None,
     budget: options.BudgetText = None,
+    queries: options.Queries = None,
+    access: options.Access = "gradient",
+    eot: options.Draws = 1,
+    surrogate: options.Surrogate = None,
+    train: options.Train = None,
+    closest: options.Closest = False,
+    radii: options.Radii = None,
+    out: options.Out = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    property: options.Property = "argmax",
+    property: options.PropertyOrTargets = "argmax",
     json: options.Json = False,
 ) -> None:
     """Attack by the methods you name; nothing is proved.
 
     Each attack sees every sample that is right when clean. `--budget` is the time that each one may take. A comma
-    separates attacks unless NAME=VALUE follows: `pgd:steps=100,restarts=5,square` names two.
+    separates attacks unless NAME=VALUE follows: `pgd:steps=100,restarts=5,square` names two. With `--out` the same
+    command again resumes the run, and Ctrl-C leaves a valid partial run.
     """
     import withstand
 
     named = ["pgd"] if attacks is None else options.split_methods(attacks)
     if not named:
         raise InputError("--attack names no attack; write for example --attack pgd:steps=100,restarts=5.")
-    with only_results_on_stdout():
+    with only_results_on_stdout(), progress() as tell:
         result = withstand.attack(
-            model, data, threat, named, property=property, limit=limit, budget=budget, seed=seed, device=device
+            model,
+            data,
+            threat,
+            named,
+            property=property,
+            limit=limit,
+            budget=budget,
+            queries=queries,
+            access=access,
+            eot=eot,
+            surrogate=surrogate,
+            train=train,
+            closest=closest,
+            radii=() if radii is None else options.numbers(radii),
+            out=out,
+            seed=seed,
+            device=device,
+            progress=tell,
         )
     if json:
         print_json(result.to_json())
     else:
         _print(result)
+    if result.state == "partial":
+        raise typer.Exit(130)
 
 
 def _print(result: "Attacked") -> None:
@@ -63,3 +86,10 @@ def _print(result: "Attacked") -> None:
         f"Clean accuracy {percent(result.clean_accuracy)}; at most {percent(result.attacked_accuracy)} of {result.n} "
         "samples are robust, after every attack's replayed witnesses."
     )
+    if result.curve is not None:
+        typer.echo("")
+        points = [(point["radius"], percent(point["attacked_accuracy"])) for point in result.curve]
+        print_table(("radius", "attacked accuracy"), points)
+    print_alarms(result.alarms)
+    if result.run_dir is not None:
+        typer.echo(f"run folder: {result.run_dir}")

@@ -1,9 +1,12 @@
 """Arguments and options that several verbs share, and how lists of methods are written."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from withstand.core.errors import InputError
 
 _MODEL = typer.Argument(
     metavar="MODEL",
@@ -28,10 +31,49 @@ Threat = Annotated[str, _THREAT]
 ModelOrNone = Annotated[str | None, _MODEL]
 DataOrNone = Annotated[str | None, _DATA]
 ThreatOrNone = Annotated[str | None, _THREAT]
-_PROPERTY_FORMS = "What must hold: argmax, not-class:CLASS or band:WIDTH."
+_PROPERTY_FORMS = "What must hold: argmax, not-class:CLASS, top-k:K, multi-label, band:WIDTH or pkg.mod:NAME."
 Property = Annotated[str, typer.Option("--property", metavar="P", help=_PROPERTY_FORMS)]
 PropertyOrNone = Annotated[
     str | None, typer.Option("--property", metavar="P", help=f"{_PROPERTY_FORMS} Unless given, the plan's, or argmax.")
+]
+PropertyOrTargets = Annotated[
+    str, typer.Option("--property", metavar="P", help=f"{_PROPERTY_FORMS} Or all-targets: every other class in turn.")
+]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        metavar="NAME[:P=V,...]",
+        help="An attack, pgd unless given; repeat it, or separate names by commas.",
+    ),
+]
+Queries = Annotated[
+    int | None,
+    typer.Option("--queries", min=1, metavar="N", help="Forward passes a sample that each attack may spend."),
+]
+Access = Annotated[
+    str, typer.Option("--access", metavar="A", help="What attacks see of the model: gradient, scores or labels.")
+]
+Draws = Annotated[
+    int, typer.Option("--eot", min=1, metavar="N", help="Average so many answers of a model that is random.")
+]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        "--train", metavar="DATA", help="What universal attacks are fitted on; the first half of --data unless given."
+    ),
+]
+Surrogate = Annotated[
+    str | None,
+    typer.Option("--surrogate", metavar="MODEL", help="A model that attacks see in place of the attacked one."),
+]
+Closest = Annotated[bool, typer.Option("--closest", help="Look for the nearest violation, at whatever radius.")]
+Radii = Annotated[
+    str | None,
+    typer.Option("--radii", metavar="R,R,...", help="Attacked accuracy at these radii too, as 1/255,2/255,4/255."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Keep records, witnesses and a report in this run folder.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N samples.")]
 BudgetText = Annotated[
@@ -65,3 +107,21 @@ def split_methods(texts: list[str]) -> list[str]:
                 methods.append(part.strip())
             started = True
     return methods
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers or fractions, separated by commas.
+
+    >>> numbers("0.5,1/4")
+    [0.5, 0.25]
+    """
+    found = []
+    for part in text.split(","):
+        try:
+            top, slash, bottom = part.partition("/")
+            found.append(float(top) / float(bottom) if slash else float(top))
+        except (ValueError, ZeroDivisionError):
+            raise InputError(
+                f"{part!r} in {text!r} is not a number; write for example 0.1,0.2 or 1/255,2/255."
+            ) from None
+    return found
