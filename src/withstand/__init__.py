@@ -1,7 +1,7 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
-`check`.
+`check`. `bpda` lets attacks see through layers without a useful gradient.
 """
 
 from importlib import import_module
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from withstand.auditing.doctor import doctor
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
+    from withstand.graph.bpda import bpda
     from withstand.io.witness import replay
     from withstand.reporting.page import report
 
 __version__ = "0.1.0"
-__all__ = ["attack", "audit", "check", "doctor", "ls", "replay", "report", "verify"]
+__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "replay", "report", "verify"]
 
 _HOME = {
     "attack": "withstand.auditing.attacking",
     "audit": "withstand.auditing.audit",
+    "bpda": "withstand.graph.bpda",
     "check": "withstand.auditing.check",
     "doctor": "withstand.auditing.doctor",
     "ls": "withstand.auditing.runfolder",

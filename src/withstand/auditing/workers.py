@@ -112,7 +112,7 @@ class _Crew:
 
 def _pack(setup: Setup) -> bytes:
     model = setup.model
-    module = model.module if model.graph is None else model.graph
+    module = model.module if model.graph is None or model.passes else model.graph
     try:
         return pickle.dumps(replace(setup, model=replace(model, module=module)))
     except (pickle.PicklingError, AttributeError, TypeError):

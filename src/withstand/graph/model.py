@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
+from withstand.graph.bpda import Bpda
 from withstand.graph.ir import Graph
 
 
@@ -30,9 +32,16 @@ class Model:
     source: Path | None = None
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def passes(self) -> bool:
+        """Whether the module has layers that are passed backward through a stand-in, which the graph does not know."""
+        return any(isinstance(part, Bpda) for part in self.module.modules())
+
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [B, *output_shape] of a batch x [B, *input_shape]."""
-        return self.module(x) if self.graph is None else self.graph(x)
+        if self.graph is None or (self.passes and x.requires_grad):
+            return self.module(x)
+        return self.graph(x)
 
     def onnx_bytes(self) -> bytes:
         """The network as ONNX: the file it came from, else written from the graph."""
