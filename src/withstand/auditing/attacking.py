@@ -14,15 +14,16 @@ from withstand.auditing.figures import curve
 from withstand.auditing.ledger import Ledger, name_of_source
 from withstand.auditing.plan import make_plan, radii_of, seconds_of
 from withstand.auditing.progress import Listener
-from withstand.auditing.question import Question, pose
+from withstand.auditing.question import pose
 from withstand.auditing.requirements import check_attacks, stand_in
 from withstand.auditing.runfolder import RunFolder
-from withstand.auditing.siege import Attacks, Means
+from withstand.auditing.siege import Means
+from withstand.auditing.universal import Fitting, UniversalFigures
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.property import Property
 from withstand.core.records import Alarm, AttackRecord, Plan
-from withstand.core.registry import build, suggest
+from withstand.core.registry import build_attack, suggest
 from withstand.core.runner import Access
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
@@ -49,6 +50,7 @@ class Attacked:
     attacks: each attack's own figures, by its text. refuted: per sample, whether any attack refuted it. curve: radius
     and attacked accuracy, where radii were asked for. alarms: signs that the attacks were hindered. run_dir: the folder
     that keeps it all, where one was named; state: "partial" if the run was interrupted, n then counts what is settled.
+    universal: what is to be known of universal attacks besides, by their text.
     """
 
     n: int
@@ -60,11 +62,14 @@ class Attacked:
     alarms: list[Alarm] = field(default_factory=list)
     run_dir: Path | None = None
     state: Literal["partial", "complete"] = "complete"
+    universal: dict[str, UniversalFigures] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the list of samples."""
         held = {"n": self.n, "clean_accuracy": self.clean_accuracy, "attacked_accuracy": self.attacked_accuracy}
         held["attacks"] = {name: asdict(figures) for name, figures in self.attacks.items()}
+        if self.universal:
+            held["universal"] = {name: asdict(figures) for name, figures in self.universal.items()}
         return held if self.curve is None else {**held, "curve": self.curve}
 
 
@@ -81,6 +86,7 @@ def attack(
     access: str = "gradient",
     eot: int = 1,
     surrogate: "ModelLike | None" = None,
+    train: "DataLike | None" = None,
     closest: bool = False,
     radii: Sequence[float] = (),
     out: str | PathLike[str] | None = None,
@@ -94,9 +100,11 @@ def attack(
     its end). queries: forward passes a sample that each attack may spend. access: what attacks see of the model:
     gradient, scores (gradients are estimated from them) or labels. eot: draws of a random model that are averaged; a
     point then counts where most of fresh draws violate. surrogate: a model that the attacks see instead; what they find
-    counts by what `model` says. closest: look for the nearest violation at whatever radius; the threat's own then
-    decides who is refuted. radii: of a curve; a point of a small radius counts for the larger. out: a run folder, as of
-    an audit; a folder that holds samples of the same question is resumed. progress: called with each event.
+    counts by what `model` says. train: data that universal attacks are fitted on; without it that is the first half of
+    `data`, and all attacks are measured on the second. closest: look for the nearest violation at whatever radius; the
+    threat's own then decides who is refuted. radii: of a curve; a point of a small radius counts for the larger. out: a
+    run folder, as of an audit; a folder that holds samples of the same question is resumed. progress: called with each
+    event.
 
     With `property="all-targets"` each sample is attacked once for every class that is not its own; see
     `withstand.auditing.targets`.
@@ -104,7 +112,7 @@ def attack(
     Raises InputError when an input cannot be used, or an attack is unknown or does not fit the question; ModelRaised,
     which names the sample, when the model raises: samples finished before are in the folder.
     """
-    built = {text: build("attack", text) for text in attacks}
+    built = {text: build_attack(text) for text in attacks}
     if not built:
         raise InputError("No attack is named; write for example pgd:steps=100,restarts=5.")
     seconds = None if budget is None else seconds_of(budget)
@@ -114,17 +122,21 @@ def attack(
     ):
         means = Means(_access(access), seen, _draws(eot), queries, closest, _radii(radii, question.threat), seed)
         check_attacks(question, means, built)
+        fitting = Fitting(question, built, train, means, seconds, out)
+        question = fitting.question
         if out is None:
-            campaign = Campaign(question, means, built, seconds, progress)
+            campaign = Campaign(question, means, fitting.fit(), seconds, progress)
             campaign.go()
-            return _result(campaign)
-        names = name_of_source(model), name_of_source(data), None if surrogate is None else name_of_source(surrogate)
+            return _result(campaign, fitting)
+        sources = (model, data, surrogate, train)
+        names = [None if source is None else name_of_source(source) for source in sources]
         folder = RunFolder(out)
         folder.open()
         try:
-            ledger = Ledger(_plan(names, threat, question, means, built, limit, seconds), question, folder, Budget())
-            campaign = Campaign(question, means, built, seconds, progress, ledger)
-            return _result(campaign, "complete" if campaign.go() else "partial")
+            plan = _plan(names, threat, fitting, limit, seconds)
+            ledger = Ledger(plan, question, folder, Budget())
+            campaign = Campaign(question, means, fitting.fit(), seconds, progress, ledger)
+            return _result(campaign, fitting, "complete" if campaign.go() else "partial")
         finally:
             folder.close()
 
@@ -154,30 +166,33 @@ def _curve_plan(radii: Sequence[float], threat: Threat) -> Plan:
 
 
 def _plan(
-    names: tuple[str, str, str | None],
+    names: Sequence[str | None],
     threat: str | Threat,
-    question: Question,
-    means: Means,
-    attacks: Attacks,
+    fitting: Fitting,
     limit: int | None,
     seconds: float | None,
 ) -> Plan:
+    means, question = fitting.means, fitting.question
     base = _curve_plan(means.radii, question.threat).model_copy(
         update={
             "verb": "attack",
-            "attacks": list(attacks),
+            "attacks": list(fitting.methods),
             "queries": means.queries,
             "access": means.access.value,
             "draws": means.draws,
             "surrogate": names[2],
+            "train": names[3],
+            "skip": fitting.skip,
             "closest": means.nearest,
         }
     )
     text = str(question.property)
-    return make_plan(names[0], names[1], threat, text, limit=limit, seed=means.seed, budget=seconds, base=base)
+    return make_plan(
+        str(names[0]), str(names[1]), threat, text, limit=limit, seed=means.seed, budget=seconds, base=base
+    )
 
 
-def _result(campaign: Campaign, state: Literal["partial", "complete"] = "complete") -> Attacked:
+def _result(campaign: Campaign, fitting: Fitting, state: Literal["partial", "complete"] = "complete") -> Attacked:
     samples, means, ledger = campaign.ordered, campaign.means, campaign.ledger
     right = [sample for sample in samples if sample.status != "invalid"]
     n = max(1, len(samples))
@@ -193,6 +208,7 @@ def _result(campaign: Campaign, state: Literal["partial", "complete"] = "complet
         alarms=raise_alarms(samples, [], proofs=False),
         run_dir=None if ledger is None else ledger.folder.path,
         state=state,
+        universal=fitting.figures,
     )
 
 

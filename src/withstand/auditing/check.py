@@ -13,6 +13,7 @@ from withstand.auditing.figures import curve, summarise
 from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder
 from withstand.auditing.single import in_float64
+from withstand.auditing.universal import without_first
 from withstand.core.errors import InputError
 from withstand.core.judge import Judge, Status
 from withstand.core.records import RunRecord, SampleRecord, Summary
@@ -57,7 +58,9 @@ def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "Dat
     plan = record.plan
     deployed = folder.path / "model.onnx"
     source = model if model is not None else (deployed if deployed.is_file() else plan.model)
-    with pose(source, plan.data if data is None else data, plan.threat, plan.property, limit=plan.limit) as question:
+    given = plan.data if data is None else data
+    with pose(source, given, plan.threat, plan.property, limit=plan.limit) as whole:
+        question = without_first(whole, plan.skip)
         failures = [*_recount(record, samples), *_same_question(record, question, source is not deployed)]
         refuted = [sample for sample in samples if sample.status == "refuted"]
         proved = [sample for sample in samples if sample.status == "proved"]

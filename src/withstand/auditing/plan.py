@@ -8,7 +8,7 @@ from withstand.core.box import Box
 from withstand.core.budget import parse_duration
 from withstand.core.errors import InputError
 from withstand.core.records import Plan, RunRecord
-from withstand.core.registry import build, suggest
+from withstand.core.registry import build, build_attack, suggest
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.io.properties import load_property
@@ -134,7 +134,7 @@ def seconds_of(budget: float | str) -> float:
 
 def _check(plan: Plan, norm: str, losses: tuple[str, ...]) -> None:
     for text in plan.attacks:
-        reason = misfit(build("attack", text), norm, losses)
+        reason = misfit(build_attack(text), norm, losses)
         if reason is not None:
             raise InputError(f"The attack {text!r} {reason}; remove it.")
     for text in plan.verifiers:

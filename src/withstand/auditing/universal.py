@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from withstand.auditing.question import Question
+from withstand.auditing.siege import Means
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.oracle import call
 from withstand.core.registry import components, describe, name_of
 from withstand.core.runner import Access
 from withstand.core.universal import Fitted, State, Universal, fooling_rate
-from withstand.io.data import Data, DataLike, arrange, load_data
+from withstand.io.data import DataLike, arrange, load_data
 
 FOLDER = "universal"
 """Where a run folder keeps the states of fits."""
@@ -40,23 +41,6 @@ def is_universal(method: Any) -> bool:
     return type(method) in components("universal").values()
 
 
-def split(question: Question, methods: Mapping[str, Any], train: "DataLike | None") -> tuple[Question, Data | None]:
-    """The question about the samples to measure on, and the data to fit universal attacks on (None: there are none).
-
-    Where no data to fit on are named, they are the first half of the question's.
-    """
-    if not any(map(is_universal, methods.values())):
-        if train is not None:
-            raise InputError("Data to fit on is for universal attacks, and none is named; leave it out.")
-        return question, None
-    if train is not None:
-        return question, arrange(load_data(train), question.model.input_shape)
-    half = len(question.data) // 2
-    if half == 0:
-        raise InputError("A universal attack needs data to fit on and data to measure on; give two samples or more.")
-    return without_first(question, half), question.data.head(half)
-
-
 def without_first(question: Question, count: int) -> Question:
     """The question about all but the first `count` samples."""
     data = question.data
@@ -64,37 +48,60 @@ def without_first(question: Question, count: int) -> Question:
     return replace(question, data=rest) if count else question
 
 
-@dataclass(frozen=True)
 class Fitting:
-    """What fits need: the question, the data, the model that is seen, the run's seed, each fit's time, and the run's
-    folder (None: nothing is kept). In a folder, a fit that was interrupted goes on where it was."""
+    """The universal attacks of a run: what they are fitted on, and their figures once they are.
 
-    question: Question
-    data: Data
-    seen: Callable[[Tensor], Tensor] | None = None
-    seed: int = 0
-    seconds: float | None = None
-    folder: str | PathLike[str] | None = None
+    question: about the samples to measure on. skip: how many samples at the start of the data are left out of it,
+    because the attacks are fitted on them: half of all, where no data `train` are named. seconds: of each fit (None: no
+    limit). folder: of the run (None: nothing is kept); a fit that was interrupted goes on where it was.
+    """
 
-    def fit(self, methods: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, UniversalFigures]]:
-        """The methods with the universal ones fitted, and these ones' figures."""
-        fitted, figures = dict(methods), {}
-        for text, method in methods.items():
-            if is_universal(method):
-                fitted[text], figures[text] = self._fit(text, method)
-        return fitted, figures
+    def __init__(
+        self,
+        question: Question,
+        methods: Mapping[str, Any],
+        train: "DataLike | None",
+        means: Means,
+        seconds: float | None = None,
+        folder: str | PathLike[str] | None = None,
+    ) -> None:
+        self.methods, self.means, self.seconds, self.folder = dict(methods), means, seconds, folder
+        self.universal = {text: method for text, method in methods.items() if is_universal(method)}
+        self.skip, self.data = 0, None
+        self.figures: dict[str, UniversalFigures] = {}
+        if not self.universal and train is not None:
+            raise InputError("Data to fit on is for universal attacks, and none is named; leave it out.")
+        for method in self.universal.values():
+            if means.access is not Access.GRADIENT and means.surrogate is None:
+                raise InputError(
+                    f"The universal attack {name_of(method)!r} is fitted with gradients, and only {means.access.value} "
+                    "are shown; name a surrogate to fit it on."
+                )
+        if train is not None:
+            self.data = arrange(load_data(train), question.model.input_shape)
+        elif self.universal:
+            self.skip = len(question.data) // 2
+            if self.skip == 0:
+                raise InputError("A universal attack is fitted on one half of the data; give two samples or more.")
+            self.data = question.data.head(self.skip)
+        self.question = without_first(question, self.skip)
 
-    def _fit(self, text: str, method: Universal) -> tuple[Fitted, UniversalFigures]:
+    def fit(self) -> dict[str, Any]:
+        """All attacks, the universal ones fitted."""
+        return {text: self._fit(text, m) if text in self.universal else m for text, m in self.methods.items()}
+
+    def _fit(self, text: str, method: Universal) -> Fitted:
+        assert self.data is not None
         began, clock = time.perf_counter(), Budget(self.seconds)
-        question, x = self.question, self.data.x.to(self.question.device)
+        question, seed, x = self.question, self.means.seed, self.data.x.to(self.question.device)
         path = None if self.folder is None else Path(self.folder) / FOLDER / f"{_slug(text)}.safetensors"
         asked = self._asked(method)
         state = None if path is None else _read(path, asked)
 
         def model(inputs: Tensor) -> Tensor:
-            return call(self.seen or question.model, inputs)
+            return call(self.means.surrogate or question.model, inputs)
 
-        for reached in method.fit(model, x, question.threat, self.seed, state):
+        for reached in method.fit(model, x, question.threat, seed, state):
             state = reached
             if path is not None:
                 _write(path, state, asked)
@@ -102,31 +109,22 @@ class Fitting:
                 break
         assert state is not None
         attack = Fitted(text, method, {name: value.to(question.device) for name, value in state.items()})
-        rates = [fooling_rate(question.model, attack, part, question.threat, self.seed) for part in (question.x, x)]
+        rates = [fooling_rate(question.model, attack, part, question.threat, seed) for part in (question.x, x)]
         took = time.perf_counter() - began
-        return attack, UniversalFigures(rates[0], rates[1], len(x), int(state["epoch"]), took)
+        self.figures[text] = UniversalFigures(rates[0], rates[1], len(x), int(state["epoch"]), took)
+        return attack
 
     def _asked(self, method: Universal) -> dict[str, str]:
         """What a stored state must agree with."""
-        seen = self.seen or self.question.model
-        digest = getattr(seen, "digest", None)
+        assert self.data is not None
+        digest = getattr(self.means.surrogate or self.question.model, "digest", str)
         return {
             "attack": describe(method),
             "threat": self.question.threat.text(),
-            "seed": str(self.seed),
+            "seed": str(self.means.seed),
             "data": self.data.digest(),
-            "model": digest() if digest is not None else "",
+            "model": digest(),
         }
-
-
-def check_means(methods: Mapping[str, Any], access: Access, seen: object) -> None:
-    """Raise InputError where a universal attack would have to do without gradients."""
-    for method in methods.values():
-        if is_universal(method) and access is not Access.GRADIENT and seen is None:
-            raise InputError(
-                f"The universal attack {name_of(method)!r} is fitted with gradients, and only {access.value} are "
-                "shown; name a surrogate to fit it on."
-            )
 
 
 def _slug(text: str) -> str:

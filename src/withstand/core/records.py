@@ -41,6 +41,10 @@ class Plan(Record):
     access: Literal["gradient", "scores", "labels"] = Field(default="gradient", description="what attacks see")
     draws: int = Field(default=1, description="answers of a random model that are averaged")
     surrogate: str | None = Field(default=None, description="the model that attacks see in place of the attacked one")
+    train: str | None = Field(default=None, description="the data that universal attacks are fitted on")
+    skip: int = Field(
+        default=0, description="samples at the start that are left out, because universal attacks are fitted on them"
+    )
     closest: bool = Field(default=False, description="attacks look for the nearest violation, at whatever radius")
 
 
