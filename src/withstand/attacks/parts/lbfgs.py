@@ -45,12 +45,12 @@ class Level:
 
 
 def minimise(
-    start: Tensor, steps: int, low: float = -math.inf, high: float = math.inf, tolerance: float = 1e-5
+    start: Tensor, steps: int, low: float = -math.inf, high: float = math.inf, tolerance: float | Tensor = 1e-5
 ) -> Generator[Trial, Level, Tensor]:
     """Walk every row of start [B, *shape] to a local minimum between low and high; returns the best points.
 
     steps: evaluations of a row at most. A row ends earlier when a slope step would move no coordinate by more than
-    `tolerance`, or when its value no longer falls.
+    `tolerance` (a number, or one a row [B]), or when its value no longer falls.
     """
     walk = _Walk(start, low, high, tolerance)
     trial = walk.x
@@ -66,7 +66,7 @@ def minimise(
 class _Walk:
     """Where every row stands (flat, [B, d]), the direction and the length of its step, and its last pairs."""
 
-    def __init__(self, start: Tensor, low: float, high: float, tolerance: float) -> None:
+    def __init__(self, start: Tensor, low: float, high: float, tolerance: float | Tensor) -> None:
         self.low, self.high, self.tolerance = low, high, tolerance
         self.x = start.flatten(1).clamp(low, high)
         rows, size = self.x.shape
