@@ -69,12 +69,12 @@ def attack(
     if json:
         print_json(result.to_json())
     else:
-        _print(result)
+        _print(result, train)
     if result.state == "partial":
         raise typer.Exit(130)
 
 
-def _print(result: "Attacked") -> None:
+def _print(result: "Attacked", train: str | None) -> None:
     columns = ("attack", "attacked accuracy", "median distance", "forward passes", "gradients", "seconds")
     rows = [
         (name, percent(a.attacked_accuracy), a.median_distance, a.queries, a.gradients, a.seconds)
@@ -86,6 +86,12 @@ def _print(result: "Attacked") -> None:
         f"Clean accuracy {percent(result.clean_accuracy)}; at most {percent(result.attacked_accuracy)} of {result.n} "
         "samples are robust, after every attack's replayed witnesses."
     )
+    for name, u in result.universal.items():
+        typer.echo(
+            f"{name}: fitted on {u.fitted_on} other samples{'' if train else ', the first half of the data'}, in "
+            f"{u.epochs} epochs and {u.seconds:.1f} s; it changes the model's class on {percent(u.fooling_rate)} of the "
+            f"samples measured, on {percent(u.fitted_fooling_rate)} of those it was fitted on."
+        )
     if result.curve is not None:
         typer.echo("")
         points = [(point["radius"], percent(point["attacked_accuracy"])) for point in result.curve]
