@@ -13,6 +13,7 @@ from withstand.core.balls import L1, L2, Linf
 from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
+from withstand.core.flow_linf import FlowLinf
 from withstand.core.patch import Patch
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
@@ -37,6 +38,8 @@ QUICK = {
     "sigma-zero": "sigma-zero:steps=40",
     "sparse-rs": "sparse-rs:queries=30",
     "square": "square:queries=30",
+    "standard": "standard:version=plus,steps=8,targets=2,queries=20",
+    "worst": "worst:rounds=1,queries=20",
     "stadv": "stadv:steps=12,searches=2",
     "rotate-translate": "rotate-translate:angles=5,shifts=3",
     "nes": "nes:queries=160,probes=10",
@@ -53,6 +56,7 @@ SIZES = {
     "patch": (partial(Patch, window=(3, 2)), 1.0),
     "flow": (Flow, 0.8),
     "spatial": (Spatial, 0.5),
+    "flow+linf": (FlowLinf, 3.0),
 }
 CASES = [(name, norm) for name, cls in components("attack").items() for norm in cls.norms]
 pytestmark = pytest.mark.parametrize(("name", "norm"), CASES)
@@ -128,16 +132,16 @@ class Counter(nn.Module):
         self.batches.append(x.detach().clone())
         return self.model(x)
 
-    def saw(self, queries: Tensor, norm: str) -> bool:
+    def saw(self, queries: Tensor, loose: bool) -> bool:
         """Whether it was given as many rows as `queries` says, beside the repeats of a row that fill the last tile."""
-        if norm == "box":  # different samples share their points, so repeats cannot be told
+        if loose:  # different samples share their points, so repeats cannot be told
             return 0 <= sum(map(len, self.batches)) - int(queries.sum()) < TILE * len(self.batches)
         return sum(len(torch.unique(batch, dim=0)) for batch in self.batches) == int(queries.sum())
 
 
-def same(a: Found, b: Found, order: Tensor | None = None) -> None:
+def same(a: Found, b: Found, order: Tensor | None = None, late: bool = True) -> None:
     order = torch.arange(len(a.x)) if order is None else order
-    for name in ("x", "margin", "clean_margin", "refuted", "queries", "gradients", "late"):
+    for name in ("x", "margin", "clean_margin", "refuted", "queries", "gradients", *(["late"] if late else [])):
         assert torch.equal(getattr(a, name)[order], getattr(b, name)), name
 
 
@@ -185,10 +189,11 @@ def test_equal_seeds_give_equal_bits(name: str, norm: str) -> None:
 def test_batch_and_order_change_nothing(name: str, norm: str) -> None:
     model, x0, y = problem()
     whole = run(quick(name), model, x0, y, threat_of(norm))
+    late = need(name) is not Access.LABELS  # counted in asks of the batch, in which such attacks leave rows out
     for batch in (1, 7):
-        same(whole, run(quick(name), model, x0, y, threat_of(norm), batch=batch))
+        same(whole, run(quick(name), model, x0, y, threat_of(norm), batch=batch), late=late)
     order = torch.randperm(len(x0), generator=torch.Generator().manual_seed(0))
-    same(whole, run(quick(name), model, x0[order], y[order], threat_of(norm), ids=order.tolist()), order)
+    same(whole, run(quick(name), model, x0[order], y[order], threat_of(norm), ids=order.tolist()), order, late)
 
 
 @pytest.mark.parametrize("access", [Access.GRADIENT, Access.SCORES])
@@ -199,8 +204,9 @@ def test_the_query_budget_holds_to_the_row(name: str, norm: str, access: Access,
     budget = Budget(queries=queries)
     found = run(quick(name), counter, x0, y, threat_of(norm), budget=budget, access=access, probes=3)
     assert found.queries.max() <= queries
-    assert len(counter.batches) <= queries
-    assert counter.saw(found.queries, norm)
+    corners = need(name) is Access.LABELS  # its rows are asked about at different times, and start at a few corners
+    assert corners or len(counter.batches) <= queries
+    assert counter.saw(found.queries, norm == "box" or corners)
 
 
 def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
@@ -209,7 +215,7 @@ def test_refuted_rows_are_not_evaluated_again(name: str, norm: str) -> None:
     model, x0, y = problem(rows=40)
     counter, spy = Counter(model), Spy(quick(name))
     found = run(spy, counter, x0, y, threat_of(norm))
-    assert counter.saw(found.queries, norm)
+    assert counter.saw(found.queries, norm == "box")
     live = [int((found.clean_margin > 0).sum()), *(int(live.sum()) for _, live in spy.asked[1:])]
     size = threat_of(norm).start(x0).numel()
     live = [n * (x.numel() // size) for n, (x, _) in zip(live, spy.asked)]

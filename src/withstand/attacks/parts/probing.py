@@ -75,22 +75,22 @@ def slope(
 
 
 class Adam:
-    """Adam's steps (Kingma and Ba 2015, arXiv:1412.6980) for points [B, ...], with a count of steps per row, so that a
-    row may begin anew."""
+    """Adam's steps (Kingma and Ba 2015, arXiv:1412.6980) for points [B, ...], with a count of steps per row or finer,
+    so that a part may begin anew."""
 
     def __init__(self, like: Tensor) -> None:
         self.mean, self.square = torch.zeros_like(like), torch.zeros_like(like)
-        self.count = like.new_zeros(len(like))
+        self.count = rowwise(like.new_zeros(len(like)), like)
 
     def step(self, slope: Tensor) -> Tensor:
         """The step of length about 1 a coordinate, to be taken downhill."""
         self.count = self.count + 1
         self.mean = 0.9 * self.mean + 0.1 * slope
         self.square = 0.999 * self.square + 0.001 * slope * slope
-        mean = self.mean / rowwise(1 - 0.9**self.count, slope)
-        return mean / ((self.square / rowwise(1 - 0.999**self.count, slope)).sqrt() + 1e-8)
+        mean = self.mean / (1 - 0.9**self.count)
+        return mean / ((self.square / (1 - 0.999**self.count)).sqrt() + 1e-8)
 
     def forget(self, rows: Tensor) -> None:
         """Begin anew at rows bool [B]."""
-        self.mean, self.square = (t.masked_fill(rowwise(rows, t), 0.0) for t in (self.mean, self.square))
-        self.count = self.count.masked_fill(rows, 0.0)
+        for state in (self.mean, self.square, self.count):
+            state[rows] = 0.0

@@ -1,0 +1,98 @@
+"""HopSkipJump: along the boundary on normals estimated from labels."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from withstand.attacks.parts.labels import Asking, Hunt, bisect, first_violation, length
+from withstand.attacks.parts.probing import points_an_ask, several, span, total
+from withstand.core.registry import Count, Positive, attack
+from withstand.core.rng import RowRandom
+from withstand.core.runner import Access, Search
+from withstand.core.threat import Threat, rowwise
+
+HALVINGS = 15
+"""Halvings of a step before a row stays where it is."""
+
+CHUNK = 25
+"""Numbers of probes are multiples of this, so that a row's last probes are asked about before its queries end."""
+
+MEMORY = 0.5
+"""Share of the old normal's sum of probes that is added to the new one's."""
+
+
+@attack
+class Hopskipjump:
+    """From a point on the boundary, estimate the boundary's normal from the labels of random probes, step along it and
+    go straight back to the boundary; needs labels only (Chen et al. 2020, arXiv:1904.02144).
+
+    queries: at most so many a sample. probes: of the first normal, 100 as in the paper; later ones get the square root
+    of the step's number times as many. width: of the probes, in distances from the input divided by the input's size
+    (never more than a tenth of the distance).
+
+    Unlike the paper, half of the sum of the probes before is added to each new one, which made medians on an undefended
+    MNIST network smaller at 1,200 queries; and probes are 30 times as wide, well above the rounding of float32, which
+    leaves shorter ways to search for the boundary.
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
+    access: ClassVar[Access] = Access.LABELS
+    minimal: ClassVar[bool] = True
+
+    queries: Count = 5000
+    probes: Count = 100
+    width: Positive = 30.0
+
+    def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+        """A first violation; then normals, steps and bisections in turn."""
+        hunt, size = Hunt(x0, threat, self.queries), x0[0].numel()
+        x = yield from first_violation(hunt, rng)
+        share = min(0.1, self.width / size)
+        precision = share / (size**0.5 if threat.norm == "l2" else size)
+        halvings = max(10, math.ceil(-math.log2(precision)))
+        x = yield from bisect(hunt, x, hunt.going, halvings)
+        slope, turn = torch.zeros_like(x), 0
+        while not hunt.over:
+            turn += 1
+            distance = length(x - x0, threat.norm)
+            width = share * distance if turn > 1 else torch.full_like(distance, 0.1 * span(threat))
+            if threat.levels:
+                width = width.clamp(min=math.sqrt(size) / threat.levels)
+            new = yield from _slope(hunt, x, width, round(self.probes * math.sqrt(turn)), rng)
+            slope = MEMORY * slope + new
+            normal = slope.sign()
+            if threat.norm == "l2":
+                normal = slope / rowwise(length(slope, "l2").clamp(min=1e-12), x)
+            x = yield from _jump(hunt, x, normal, distance / math.sqrt(turn), halvings)
+
+
+def _slope(hunt: Hunt, x: Tensor, width: Tensor, probes: int, rng: RowRandom) -> Asking:
+    """The direction of violation: the sum of unit directions, each with the sign of its probe's label less the mean of
+    all signs."""
+    shape = tuple(x.shape[1:])
+    plain, signed = torch.zeros_like(x), torch.zeros_like(x)
+    signs, chunk = x.new_zeros(len(x)), points_an_ask(shape, CHUNK)
+    rounds = max(1, round(probes / chunk))
+    for _ in range(rounds):
+        u = rng.normal((chunk, *shape), x.dtype)
+        wide = several(width[:, None] / length(u.flatten(0, 1), "l2").reshape(len(x), chunk), u)
+        points = (x[:, None] + wide * u).clamp(*hunt.threat.domain)
+        u = (points - x[:, None]) / several(width[:, None], u)
+        hit = yield from hunt.ask(points)
+        sign = torch.where(hit, 1.0, -1.0).to(x)
+        plain, signed, signs = plain + total(u), signed + total(several(sign, u) * u), signs + sign.sum(1)
+    mean = signs / (chunk * rounds)
+    return signed - rowwise(torch.where(mean.abs() < 1, mean, 0.0), x) * plain
+
+
+def _jump(hunt: Hunt, x: Tensor, normal: Tensor, far: Tensor, halvings: int) -> Asking:
+    """The longest step along the normal, halved from `far` down, that violates, drawn back to the boundary."""
+    new, done = x, ~hunt.going
+    for _ in range(HALVINGS):
+        point = (x + rowwise(far, x) * normal).clamp(*hunt.threat.domain)
+        hit = yield from hunt.ask(point, ~done)
+        new = torch.where(rowwise(hit, x), point, new)
+        done, far = done | hit | ~hunt.going, far / 2
+    return (yield from bisect(hunt, new, hunt.going, halvings))
