@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from withstand.core.errors import InputError
+from withstand.io import margins
+from withstand.io.properties import load_property
 from withstand.io.witness import Witness, load_witness, replay
 
 X0 = np.array([0.5, 0.5], dtype=np.float32)
@@ -56,6 +59,20 @@ def test_a_witness_reads_back_equal(tmp_path: Path) -> None:
     for name in held.__dataclass_fields__:
         assert np.array_equal(getattr(back, name), getattr(held, name)), name
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["w.npz"]
+
+
+def test_pixels_and_patches_are_judged_without_torch() -> None:
+    x0 = np.zeros((3, 6, 5), np.float32)
+    x = x0.copy()
+    x[0, 1, 2] = x[2, 1, 2] = x[1, 3, 3] = 1e-6
+    held = witness(x0=x0, x=x, norm="l0", radius=2.0)
+    assert (held.distance, held.inside, replace(held, radius=1.0).inside) == (2, True, False)
+    assert replace(held, x0=x0.transpose(1, 2, 0), x=x.transpose(1, 2, 0)).distance == 2
+    assert replace(held, x0=x0.ravel(), x=x.ravel()).distance == 3
+    patch = replace(held, norm="patch", radius=1.0, limits=(3.0, 2.0))
+    assert (patch.distance, patch.inside, replace(patch, limits=(2.0, 3.0)).inside) == (1, True, False)
+    assert replace(patch, x0=x0.transpose(1, 2, 0), x=x.transpose(1, 2, 0)).inside
+    assert replace(patch, x=x0).distance == 0
 
 
 def test_replay_confirms_and_tells(net: str, tmp_path: Path) -> None:
@@ -159,3 +176,57 @@ def test_a_label_the_model_does_not_have(net: str, tmp_path: Path) -> None:
     witness(y=np.array(5)).save(tmp_path / "w.npz")
     with pytest.raises(InputError, match="label 5, the model 2 outputs"):
         replay(tmp_path / "w.npz", net)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (3, 4, 2)])
+def test_a_witness_of_8_bits_is_a_picture_too(shape: tuple[int, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x0, x = (rng.integers(0, 256, shape).astype(np.float32) / np.float32(255) for _ in range(2))
+    held = witness(x0=x0, x=x, levels=255, radius=1.0)
+    held.save(tmp_path / "w.npz")
+    back = load_witness(tmp_path / "w.png")
+    assert np.array_equal(back.x, x)
+    assert np.array_equal(back.x0, x0)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "w.png").rename(tmp_path / "alone" / "w.png")
+    with pytest.raises(InputError, match=r"put the witness w\.npz of its run beside it"):
+        load_witness(tmp_path / "alone" / "w.png")
+
+
+def test_other_inputs_are_no_pictures(tmp_path: Path) -> None:
+    x = np.zeros((2, 4, 4), np.float32)
+    witness(x0=x, x=x, levels=255).save(tmp_path / "channels.npz")
+    witness(x0=x[:1], x=x[:1]).save(tmp_path / "floats.npz")
+    witness(x0=x[:1], x=x[:1], levels=255).save(tmp_path / "w.npz")
+    assert [file.name for file in tmp_path.glob("*.png")] == ["w.png"]
+    (tmp_path / "w.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="is no picture that can be read"):
+        load_witness(tmp_path / "w.png")
+    witness(x0=x[:1, 1:], x=x[:1, 1:], levels=255).save(tmp_path / "small.npz")
+    (tmp_path / "small.png").replace(tmp_path / "w.png")
+    with pytest.raises(InputError, match="does not hold the 8-bit pixels of 1 x 4 x 4"):
+        load_witness(tmp_path / "w.png")
+
+
+OUTPUTS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("text", ["argmax", "not-class:2", "top-k:1", "top-k:3", "multi-label", "band:0.4"])
+def test_margins_in_numpy_are_those_of_the_properties(text: str) -> None:
+    property = load_property(text)
+    y = {"labels": (OUTPUTS > 0.2).long(), "class": torch.arange(30) % 5, "values": OUTPUTS + 0.1}[property.reads]
+    for row in range(30):
+        outputs, target = OUTPUTS[row].numpy(), y[row].numpy()
+        assert margins.margin(text, outputs, target) == pytest.approx(float(property.margin(OUTPUTS, y)[row]))
+        assert margins.answer(text, outputs) == float(property.answer(OUTPUTS)[row])
+        assert margins.label(text, target) == float(property.label(y)[row])
+
+
+def test_a_model_without_a_deployed_form_replays_in_torch(tmp_path: Path) -> None:
+    def noisy(x: torch.Tensor) -> torch.Tensor:
+        return x + torch.tensor([0.1, 0.0]) + 0.01 * torch.randn(len(x), 2)
+
+    witness().save(tmp_path / "w.npz")
+    told = replay(tmp_path / "w.npz", noisy)
+    assert told.reproduced
+    assert told.model == "noisy (in torch)"

@@ -11,7 +11,8 @@ from withstand.cli.output import print_json
 
 def replay(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A witness of a run folder, witnesses/*.npz.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="A witness of a run folder, witnesses/*.npz or *.png.", show_default=False),
     ],
     model: Annotated[
         str | None,

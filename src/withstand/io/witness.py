@@ -5,6 +5,7 @@ A witness is an npz archive without pickled objects, so any numpy reads it.
 
 import math
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -15,10 +16,13 @@ import numpy as np
 
 from withstand.core.errors import InputError
 from withstand.core.tolerance import GRID, reach
-from withstand.io import moves, pixels
+from withstand.io import margins, moves, pixels, png
 
 FORM = 2
 """Version of the file's form."""
+
+DRAWS = 21
+"""How often a model without a deployed form, which may be random, is asked: most answers decide."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,14 @@ class Witness:
     move: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
     def save(self, path: Path) -> None:
-        """Write the file; a reader sees all of it or nothing."""
+        """Write the file, and a picture of x beside it where x is one of 8 bits; a reader sees all of it or nothing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.tmp")
         with beside.open("wb") as file:
             np.savez(file, form=np.int64(FORM), **asdict(self))
         beside.replace(path)
+        if png.is_picture(self.x.shape, self.levels, self.domain):
+            png.write_png(self.x, path.with_suffix(".png"))
 
     @cached_property
     def distance(self) -> float:
@@ -86,14 +92,26 @@ class Witness:
     def _moved(self) -> bool:
         """Whether x is what the move makes of x0, but for rounding."""
         fill = self.domain[0] if math.isfinite(self.domain[0]) else 0.0
-        made = moves.render(self.norm, self.x0, self.move, fill)
+        made = np.clip(moves.render(self.norm, self.x0, self.move, fill), *self.domain)
         off = moves.rounding(self.x0, fill) + (1 / self.levels if self.levels else 0.0)
         return bool((np.abs(self.x.astype(np.float64) - made) <= off).all())
 
 
 def load_witness(path: str | PathLike[str]) -> Witness:
-    """Read a witness file. Raises InputError when it is not there or not of the form."""
+    """Read a witness file, or the picture of one: its pixels are then the input, all else is in the file beside it.
+
+    Raises InputError when the file is not there or not of the form.
+    """
     path = Path(path)
+    if path.suffix.lower() == ".png":
+        beside = path.with_suffix(".npz")
+        if path.is_file() and not beside.is_file():
+            raise InputError(
+                f"{path} holds the adversarial input alone; put the witness {beside.name} of its run beside it, which "
+                "holds the clean input and the question."
+            )
+        held = load_witness(beside)
+        return replace(held, x=png.read_png(path, held.x.shape))
     if not path.is_file():
         raise InputError(f"There is no witness file {path}; witnesses lie in the folder `witnesses` of a run.")
     try:
@@ -145,25 +163,25 @@ class Replay:
 def replay(witness: str | PathLike[str], model: Any = None) -> Replay:
     """Run a witness file through a model in onnxruntime and say whether it still breaks the property.
 
-    witness: an npz file of a run folder. model: an ONNX file, for which torch is not needed, or anything that
-    `withstand.io.models.load_model` reads, which is exported first; unless given, the model of the witness's own run.
+    witness: an npz or png file of a run folder. model: an ONNX file, for which torch is not needed, or anything that
+    `withstand.io.models.load_model` reads, which is exported first, or asked as it is where it has no deployed form;
+    unless given, the model of the witness's own run.
 
     Raises InputError when the file is no witness or the model does not take its input.
     """
-    from withstand.graph.replay import OnnxSession
-
     file = Path(witness)
     held = load_witness(file)
-    source, name = _onnx_of(model if model is not None else _model_of_run(file), held)
-    session = OnnxSession(source)
-    clean, outputs = (np.asarray(session(x[None])).ravel() for x in (held.x0, held.x))
-    margin = _margin(held.property, outputs, held.y)
+    ask, name, draws = _asked(model if model is not None else _model_of_run(file), held)
+    clean, *drawn = (ask(x[None]).ravel() for x in (held.x0, *[held.x] * draws))
+    drawn.sort(key=lambda outputs: margins.margin(held.property, outputs, held.y))
+    outputs = drawn[draws // 2]
+    margin = margins.margin(held.property, outputs, held.y)
     answer = Replay(
         file=str(file),
         model=name,
-        label=float(held.y.ravel()[0]),
-        clean=_answer(held.property, clean),
-        adversarial=_answer(held.property, outputs),
+        label=margins.label(held.property, held.y),
+        clean=margins.answer(held.property, clean),
+        adversarial=margins.answer(held.property, outputs),
         margin=margin,
         distance=held.distance,
         radius=held.radius,
@@ -183,36 +201,30 @@ def _sentence(r: Replay) -> str:
     return f"Not reproduced: the property still holds with margin {r.margin:.4g} at {where}."
 
 
-def _answer(property: str, outputs: np.ndarray) -> float:
-    return float(outputs[0] if property.startswith("band") else outputs.argmax())
+def _asked(model: Any, witness: Witness) -> tuple[Callable[[np.ndarray], np.ndarray], str, int]:
+    """The model as a function from inputs to outputs, its name, and how often to ask it."""
+    from withstand.graph.replay import OnnxSession
 
-
-def _margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
-    name, _, value = property.partition(":")
-    if name == "band":
-        return float(value) - float(np.abs(outputs - y.reshape(-1)).max())
-    if name == "argmax":
-        label = int(y.ravel()[0])
-        if not 0 <= label < outputs.size:
-            raise InputError(f"The witness has label {label}, the model {outputs.size} outputs; give its own model.")
-        return float(outputs[label] - np.delete(outputs, label).max())
-    if name == "not-class":
-        return float(np.delete(outputs, int(value)).max() - outputs[int(value)])
-    raise InputError(f"The witness names the property {property!r}, which this version cannot replay.")
-
-
-def _onnx_of(model: Any, witness: Witness) -> tuple[Path | bytes, str]:
     if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
         path = Path(model)
         if not path.is_file():
             raise InputError(f"There is no model file {path}; give the ONNX file that the witness is for.")
-        return path, str(path)
+        return OnnxSession(path), str(path), 1
     from withstand.io.models import load_model
 
     loaded = load_model(model, tuple(witness.x.shape))
-    if loaded.why_no_graph is not None:
-        raise InputError(f"{loaded.name} cannot be exported for replay: {loaded.why_no_graph}")
-    return loaded.onnx_bytes(), loaded.name
+    if loaded.why_no_graph is None:
+        return OnnxSession(loaded.onnx_bytes()), loaded.name, 1
+    import torch
+
+    if isinstance(model, str | PathLike):
+        loaded.module.eval()
+
+    def ask(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return loaded(torch.from_numpy(x)).numpy()
+
+    return ask, f"{loaded.name} (in torch)", DRAWS
 
 
 def _model_of_run(witness: Path) -> str | Path:

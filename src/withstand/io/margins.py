@@ -1,0 +1,57 @@
+"""Margins of properties from one sample's outputs in numpy: what replay needs to know of them, without torch."""
+
+import numpy as np
+
+from withstand.core.errors import InputError
+
+
+def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
+    """The margin of a property, by its text, at flat outputs [O] with target y. A user's own property needs torch.
+
+    Raises InputError when the property is not known or does not fit the outputs.
+    """
+    name, _, value = property.partition(":")
+    if name == "band":
+        return float(value) - float(np.abs(outputs - y.reshape(-1)).max())
+    if name == "argmax":
+        return _gap(outputs, y, 1)
+    if name == "top-k" and 0 < int(value) < outputs.size:
+        return _gap(outputs, y, int(value))
+    if name == "not-class":
+        return float(np.delete(outputs, int(value)).max() - outputs[int(value)])
+    if name == "multi-label" and y.size == outputs.size:
+        return float(((2 * y.ravel() - 1) * outputs).min())
+    if "." in name or "?" in value or value.isidentifier():
+        return _imported(property, outputs, y)
+    raise InputError(
+        f"The witness names the property {property!r}, which cannot be replayed on {outputs.size} outputs."
+    )
+
+
+def answer(property: str, outputs: np.ndarray) -> float:
+    """The number by which a person names flat outputs: the class, the first output, or how many labels there are."""
+    if property.startswith("band:"):
+        return float(outputs[0])
+    return float((outputs > 0).sum() if property == "multi-label" else outputs.argmax())
+
+
+def label(property: str, y: np.ndarray) -> float:
+    """The number by which a person names a target."""
+    return float(y.sum() if property == "multi-label" else y.ravel()[0])
+
+
+def _gap(outputs: np.ndarray, y: np.ndarray, k: int) -> float:
+    """How far the label is above the k-th largest of the others."""
+    own = int(y.ravel()[0])
+    if not 0 <= own < outputs.size:
+        raise InputError(f"The witness has label {own}, the model {outputs.size} outputs; give its own model.")
+    return float(outputs[own] - np.sort(np.delete(outputs, own))[-k])
+
+
+def _imported(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
+    import torch
+
+    from withstand.io.properties import load_property
+
+    held = load_property(property)
+    return float(held.margin(torch.from_numpy(outputs)[None], torch.from_numpy(np.asarray(y))[None])[0])

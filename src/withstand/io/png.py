@@ -1,0 +1,39 @@
+"""Witnesses of 8-bit inputs as pictures: the pixels are the very input that reaches the deployed model."""
+
+from pathlib import Path
+
+import numpy as np
+
+from withstand.core.errors import InputError
+
+
+def is_picture(shape: tuple[int, ...], levels: int, domain: tuple[float, float]) -> bool:
+    """Whether one sample of this shape, stored in 8 bits, is a grey or a colour picture."""
+    return len(shape) == 3 and shape[0] in (1, 3) and levels == 255 and domain == (0.0, 1.0)
+
+
+def write_png(x: np.ndarray, path: Path) -> None:
+    """Write an input [1 or 3, H, W] on the grid of 1/255; a reader sees all of the file or nothing."""
+    from PIL import Image
+
+    pixels = np.rint(x.astype(np.float64) * 255).astype(np.uint8)
+    beside = path.with_name(f".{path.name}.tmp")
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(beside, format="PNG")
+    beside.replace(path)
+
+
+def read_png(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The input [1 or 3, H, W] in a picture's pixels. Raises InputError when it cannot be read or has another shape."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
+            whole = image.mode in ("L", "RGB")
+    except (OSError, SyntaxError, ValueError):
+        raise InputError(f"{path} is no picture that can be read; give a witness of a run folder.") from None
+    held = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if not whole or held.shape != shape:
+        size = " x ".join(map(str, shape))
+        raise InputError(f"{path} does not hold the 8-bit pixels of {size} of its witness; take the file of the run.")
+    return held.astype(np.float32) / np.float32(255)
