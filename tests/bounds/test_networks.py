@@ -14,7 +14,9 @@ from withstand.bounds import grade, interval, lower_bound, prepare, windows
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.box import Box
 from withstand.core.evidence import Grade
+from withstand.core.patch import Patch
 from withstand.core.property import Argmax, Rows
+from withstand.core.sparse import L0
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -26,11 +28,11 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def convolutional(dtype: torch.dtype = torch.float64) -> Graph:
-    """Two strided convolutions, a dense layer and three outputs for inputs (1, 20, 20)."""
+def convolutional(dtype: torch.dtype = torch.float64, channels: int = 1) -> Graph:
+    """Two strided convolutions, a dense layer and three outputs for inputs (channels, 20, 20)."""
     step = {"stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
     constants = {
-        "w0": random(4, 1, 4, 4, seed=1) / 4,
+        "w0": random(4, channels, 4, 4, seed=1) / 4,
         "b0": random(4, seed=2) / 8,
         "w1": random(6, 4, 4, 4, seed=3) / 8,
         "b1": random(6, seed=4) / 8,
@@ -47,7 +49,7 @@ def convolutional(dtype: torch.dtype = torch.float64) -> Graph:
         Node("r2", "relu", ("z",)),
         Node("y", "linear", ("r2", "w3")),
     ]
-    return graph(nodes, {name: value.to(dtype) for name, value in constants.items()}, (1, 20, 20))
+    return graph(nodes, {name: value.to(dtype) for name, value in constants.items()}, (channels, 20, 20))
 
 
 def labels(count: int) -> Rows:
@@ -155,9 +157,12 @@ def test_little_memory_loosens_zonotopes_soundly():
         assert bool((small <= seen + 1e-9).all())
 
 
-@pytest.mark.parametrize("threat", [Linf(0.05, WIDE), L2(0.3, WIDE), L1(0.5, WIDE)], ids=str)
+SPARSE = [L0(2, (-2.0, 2.0)), Patch(1.0, (-2.0, 2.0), window=(3, 2)), Patch(1.0, (-2.0, 2.0), window=(12, 1))]
+
+
+@pytest.mark.parametrize("threat", [Linf(0.05, WIDE), L2(0.3, WIDE), L1(0.5, WIDE), *SPARSE], ids=str)
 def test_windows_agree_with_whole_rows(threat, monkeypatch):
-    model, x0, rows = convolutional(), random(3, 1, 20, 20) / 3, labels(3)
+    model, x0, rows = convolutional(channels=2), random(3, 2, 20, 20) / 3, labels(3)
     by_windows = prepare("crown", model, threat, x0)
     assert windows.chain(model, "c1", by_windows.relaxation.shapes)  # type: ignore[union-attr]
     monkeypatch.setattr(windows, "chain", lambda *args: None)
@@ -166,6 +171,16 @@ def test_windows_agree_with_whole_rows(threat, monkeypatch):
         for mine, other in zip(by_windows.boxes[name], whole.boxes[name], strict=True):
             assert torch.allclose(mine, other, atol=1e-9)
     assert torch.allclose(by_windows.lower(rows), whole.lower(rows), atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("threat", SPARSE, ids=str)
+def test_bounds_over_few_pixels_and_patches_hold_at_their_points(method, threat):
+    model, x0, rows = convolutional(channels=2), random(3, 2, 20, 20) / 3, labels(3)
+    bound = lower_bound(method, model, threat, x0, rows)
+    seen = torch.einsum("bro,kbo->kbr", rows.weight, model(points(threat, x0, 200)).reshape(200, 3, 3)).amin(0)
+    assert bool((bound <= seen + slack(seen)).all())
+    assert bool((lower_bound(method, model, threat.at(0.0), x0, rows) >= bound - slack(seen)).all())
 
 
 def residual() -> Graph:

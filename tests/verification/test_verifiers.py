@@ -15,15 +15,17 @@ from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate, Lower
 from withstand.core.judge import Judge, Status
+from withstand.core.patch import Patch
 from withstand.core.property import Argmax, Linear
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
 from withstand.core.runner import run
+from withstand.core.sparse import L0
 from withstand.verification.problem import Problem
 from withstand.verification.search import TIME_OVER, search
 
 NAMES = [*components("verifier"), "crown:lower=zero", "crown:lower=one", "crown:lower=parallel"]
-THREATS = [Linf(0.1), L2(0.15), L1(0.2)]
+THREATS = [Linf(0.1), L2(0.15), L1(0.2), L0(1), Patch(window=(1, 2))]
 
 
 def some_evidence(verifier, problem):
