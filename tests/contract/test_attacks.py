@@ -30,7 +30,11 @@ QUICK = {
     "apgd": "apgd:steps=14,restarts=2",
     "alma": "alma:steps=30",
     "apgd-t": "apgd-t:steps=14,targets=2",
+    "cw": "cw:steps=40,rounds=2",
     "ddn": "ddn:steps=20",
+    "ead": "ead:steps=30,searches=3",
+    "deepfool": "deepfool:steps=5,targets=3",
+    "nearest": "nearest:steps=8,walks=2",
     "fab": "fab:steps=6,targets=2,restarts=2",
     "fab-t": "fab-t:steps=6,targets=2,restarts=2",
     "fmn": "fmn:steps=20",
@@ -46,6 +50,10 @@ QUICK = {
     "spsa": "spsa:queries=160,samples=10",
     "hopskipjump": "hopskipjump:queries=300",
     "rays": "rays:queries=200",
+    "boundary": "boundary:queries=250",
+    "surfree": "surfree:queries=250",
+    "geoda": "geoda:queries=400,rounds=3",
+    "autozoom": "autozoom:queries=300",
     "zoo": "zoo:queries=600,coordinates=20",
 }
 SIZES = {

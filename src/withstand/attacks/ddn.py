@@ -21,7 +21,8 @@ class DDN:
 
     steps: 100, as in the paper (it also gives 300 and 1000). radius: of the first sphere, 1; gamma: the share by which
     it shrinks or grows, 0.05; step: length of the first step, 1, which falls to 0.01. Lengths are for images in
-    [0, 1] and scale with the width of the domain. loss: ce, as in the paper, or margin, which fits every property.
+    [0, 1] and scale with the width of the domain. loss: smooth (the
+    cross-entropy of the paper where the property has one) or margin.
     Unlike the released code, points are not rounded to 256 levels, save where the threat itself is quantised (@u8).
     """
 
@@ -33,7 +34,7 @@ class DDN:
     radius: Positive = 1.0
     gamma: Positive = 0.05
     step: Positive = 1.0
-    loss: Loss = "ce"
+    loss: Loss = "smooth"
 
     def search(self, x0: torch.Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, and one for the last point."""

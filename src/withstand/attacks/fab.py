@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.parts.hyperplane import onto
-from withstand.attacks.parts.nearest import DUAL, Nearest, length, tighten, width
+from withstand.attacks.parts.nearest import Best, nearest_plane, tighten, width
 from withstand.attacks.parts.targeting import by_margin
 from withstand.core.evidence import Ask, Told
 from withstand.core.registry import Count, attack
@@ -46,34 +46,30 @@ class FAB:
 
         def plane(x: Tensor, told: Told) -> Plane:
             told = yield Ask(x, grad=True, target=by_margin(told, self.targets))
-            assert told.grad is not None
-            size = length(told.grad.flatten(0, 1), DUAL[threat.norm]).reshape(told.loss.shape)
-            near = (told.loss.abs() / size).nan_to_num(torch.inf).argmin(1)
-            rows = torch.arange(len(x), device=x.device)
-            return told.loss[rows, near], told.grad[rows, near]
+            return nearest_plane(told, threat.norm)
 
         clean = yield Ask(x0)
-        nearest = Nearest(threat, x0)
+        best = Best(threat, x0)
         for restart in range(self.restarts):
-            start = restarted(nearest, rng) if restart else x0
-            yield from walk(start, nearest, plane, self.steps)
-        yield from tighten(x0, nearest, clean.margin, LAST)
+            start = restarted(best, rng) if restart else x0
+            yield from walk(start, best, plane, self.steps)
+        yield from tighten(best, clean.margin, LAST)
 
 
-def restarted(nearest: Nearest, rng: RowRandom) -> Tensor:
+def restarted(best: Best, rng: RowRandom) -> Tensor:
     """Random points at most half as far from x0 as the threat's radius and the nearest violations."""
-    threat, x0 = nearest.threat, nearest.x0
+    threat, x0 = best.threat, best.x0
     radii = threat.radii(x0).flatten().expand(len(x0)).double()
-    far = torch.minimum(nearest.distance, radii).clamp(max=width(threat))
+    far = torch.minimum(best.distance, radii).clamp(max=width(threat))
     return threat.at(far / 2).sample(x0, rng)
 
 
-def walk(x: Tensor, nearest: Nearest, plane: Callable[[Tensor, Told], Plane], steps: int) -> Search:
+def walk(x: Tensor, best: Best, plane: Callable[[Tensor, Told], Plane], steps: int, stage: int = 0) -> Search:
     """Steps of FAB from x; `plane` gives value [B] and slope of the linear function that is zero on the boundary."""
-    threat, x0 = nearest.threat, nearest.x0
+    threat, x0 = best.threat, best.x0
     for _ in range(steps):
-        told = yield Ask(x)
-        nearest.see(x, told.margin)
+        told = yield Ask(x, stage=stage)
+        best.see(x, told.margin)
         x = torch.where(rowwise(told.margin <= 0, x), x0 + BACK * (x - x0), x)
         value, slope = yield from plane(x, told)
         fall = value + (slope * (x0 - x)).flatten(1).sum(1)
@@ -83,5 +79,5 @@ def walk(x: Tensor, nearest: Nearest, plane: Callable[[Tensor, Told], Plane], st
         far, back = threat.distance(both, both + moves).clamp(min=1e-8).to(x.dtype).chunk(2)
         pull = rowwise((far / (far + back)).clamp(max=PULL), x)
         x = (ahead + pull * (home - ahead)).clamp(*threat.domain)
-    told = yield Ask(x)
-    nearest.see(x, told.margin)
+    told = yield Ask(x, stage=stage)
+    best.see(x, told.margin)

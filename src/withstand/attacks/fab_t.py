@@ -1,11 +1,12 @@
 """Targeted fast adaptive boundary attack: one class at a time."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
 
 from withstand.attacks.fab import LAST, Plane, restarted, walk
-from withstand.attacks.parts.nearest import Nearest, tighten
+from withstand.attacks.parts.nearest import Best, tighten
 from withstand.attacks.parts.targeting import by_margin
 from withstand.core.evidence import Ask, Told
 from withstand.core.registry import Count, attack
@@ -34,15 +35,20 @@ class FabT:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """Two asks a step: whether the point violates the property, and the slope towards the target there."""
         clean = yield Ask(x0)
-        nearest = Nearest(threat, x0)
+        best = Best(threat, x0)
         for target in by_margin(clean, self.targets).unbind(1):
-
-            def plane(x: Tensor, told: Told, target: Tensor = target) -> Plane:
-                told = yield Ask(x, grad=True, target=target)
-                assert told.grad is not None
-                return told.loss, told.grad
-
             for restart in range(self.restarts):
-                start = restarted(nearest, rng) if restart else x0
-                yield from walk(start, nearest, plane, self.steps)
-        yield from tighten(x0, nearest, clean.margin, LAST)
+                start = restarted(best, rng) if restart else x0
+                yield from walk(start, best, toward(target), self.steps)
+        yield from tighten(best, clean.margin, LAST)
+
+
+def toward(target: Tensor, stage: int = 0) -> Callable[[Tensor, Told], Plane]:
+    """The plane where the margin of one target [B] would be zero."""
+
+    def plane(x: Tensor, told: Told) -> Plane:
+        told = yield Ask(x, grad=True, target=target, stage=stage)
+        assert told.grad is not None
+        return told.loss, told.grad
+
+    return plane

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from withstand.core.evidence import Ask
+from withstand.core.evidence import Ask, Told
 from withstand.core.runner import Search
 from withstand.core.threat import Threat, rowwise, vector_norm
 
@@ -13,7 +13,7 @@ DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 """The norm of a gradient that says how fast a linear function can fall in each norm."""
 
 
-class Nearest:
+class Best:
     """The violation nearest to x0 [B, *shape] among the points seen, per row: x and its distance [B] in float64."""
 
     def __init__(self, threat: Threat, x0: Tensor) -> None:
@@ -33,20 +33,31 @@ class Nearest:
         return self.distance < math.inf
 
 
-def tighten(x0: Tensor, nearest: Nearest, clean: Tensor, steps: int) -> Search:
-    """Move the nearest violations towards x0 along a straight line: `steps` asks by the rule of false position, from
-    the margins at x0 (`clean` [B]) and, asked first, at the violations."""
-    told = yield Ask(nearest.x, rows=nearest.found)
+def tighten(best: Best, clean: Tensor, steps: int) -> Search:
+    """Move the nearest violations towards the input along a straight line: `steps` asks by the rule of false position,
+    from the margins at the input (`clean` [B]) and, asked first, at the violations."""
+    told = yield Ask(best.x, rows=best.found)
     far, outer, inner = told.margin.clamp(max=0), torch.ones_like(clean), torch.zeros_like(clean)
-    move, near = nearest.x - x0, clean
+    x0, near = best.x0, clean
+    move = best.x - x0
     for _ in range(steps):
         share = inner + (outer - inner) * (near / (near - far).clamp(min=torch.finfo(near.dtype).tiny)).clamp(0, 1)
-        x = (x0 + rowwise(share, x0) * move).clamp(*nearest.threat.domain)
-        told = yield Ask(x, rows=nearest.found)
-        nearest.see(x, told.margin)
+        x = (x0 + rowwise(share, x0) * move).clamp(*best.threat.domain)
+        told = yield Ask(x, rows=best.found)
+        best.see(x, told.margin)
         hit = told.margin <= 0
         outer, inner = torch.where(hit, share, outer), torch.where(hit, inner, share)
         far, near = torch.where(hit, told.margin, far), torch.where(hit, near, told.margin)
+
+
+def nearest_plane(told: Told, norm: str) -> tuple[Tensor, Tensor]:
+    """Value [B] and slope [B, *shape] of the one of several targets' margins [B, T] that is nearest to zero if all are
+    linear."""
+    assert told.grad is not None
+    size = length(told.grad.flatten(0, 1), DUAL[norm]).reshape(told.loss.shape)
+    near = (told.loss.abs() / size).nan_to_num(torch.inf).argmin(1)
+    rows = torch.arange(len(near), device=near.device)
+    return told.loss[rows, near], told.grad[rows, near]
 
 
 def width(threat: Threat) -> float:
