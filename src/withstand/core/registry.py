@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from withstand.core.errors import InputError
 
@@ -28,6 +28,9 @@ Natural = Annotated[int, Ge(0)]
 
 Positive = Annotated[float, Gt(0)]
 """Type of a parameter that is a positive number (checked by `build`)."""
+
+Share = Annotated[float, Gt(0), Le(1)]
+"""Type of a parameter that is a share of a whole, above 0 and at most 1 (checked by `build`)."""
 
 FOLDERS = {
     "attack": "withstand.attacks",

@@ -58,6 +58,7 @@ class Rounds:
         self.w = squash.variable(x)
         self.adam = Adam(self.w)
         self.pace = x.new_full((len(x),), rate)
+        self.age = torch.zeros_like(self.pace)
         self.best, self.window = (torch.full_like(self.pace, math.inf) for _ in range(2))
 
     def x(self) -> tuple[Tensor, Tensor]:
@@ -67,17 +68,19 @@ class Rounds:
     def step(self, loss: Tensor, grad: Tensor) -> Tensor:
         """Step down the gradient [B, *shape] of the loss [B] in w; says which rows' rounds are over, bool [B]."""
         self.w = self.squash.stop(self.w - rowwise(self.pace, self.w) * self.adam.step(grad))
+        self.age = self.age + 1
         self.window = torch.minimum(self.window, loss.nan_to_num(math.inf))
-        due = self.adam.count % PATIENCE == 0
+        due = self.age % PATIENCE == 0
         stuck = due & ~(self.window < BETTER * self.best)
         self.best = torch.where(due, torch.minimum(self.best, self.window), self.best)
         self.window = self.window.masked_fill(due, math.inf)
         self.pace = torch.where(stuck, SHRINK * self.pace, self.pace)
-        return (self.pace < LEAST * self.rate) | (self.adam.count >= self.steps)
+        return (self.pace < LEAST * self.rate) | (self.age >= self.steps)
 
     def begin(self, rows: Tensor, x: Tensor, pace: float = 1.0) -> None:
         """A new round of rows bool [B] from x, with steps of `pace` times the first length."""
         self.w = torch.where(rowwise(rows, x), self.squash.variable(x), self.w)
         self.adam.forget(rows)
+        self.age = self.age.masked_fill(rows, 0.0)
         self.pace = self.pace.masked_fill(rows, pace * self.rate)
         self.best, self.window = (t.masked_fill(rows, math.inf) for t in (self.best, self.window))
