@@ -18,7 +18,7 @@ from withstand.core.patch import Patch
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
-from withstand.core.runner import TILE, Access, Found, Search, is_minimal, run
+from withstand.core.runner import TILE, Access, Found, Search, is_minimal, roams, run
 from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
@@ -158,7 +158,7 @@ def test_every_point_asked_lies_in_the_threat(name: str, norm: str) -> None:
     threat, spy = threat_of(norm), Spy(quick(name))
     run(spy, model, x0, y, threat)
     assert spy.asked
-    allowed = threat.at(torch.inf) if is_minimal(spy.attack) else threat
+    allowed = threat.at(torch.inf) if roams(spy.attack) else threat
     for x, live in spy.asked:
         points = x.reshape(len(x0), -1, *threat.start(x0).shape[1:])
         for point in points.unbind(1):

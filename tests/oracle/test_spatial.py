@@ -12,6 +12,7 @@ from withstand.attacks.pgd import PGD
 from withstand.attacks.rotate_translate import RotateTranslate, grid
 from withstand.attacks.stadv import Stadv, flow_loss, flow_slope
 from withstand.core.closest import closest
+from withstand.core.flow_linf import FlowLinf
 from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.runner import run
 from withstand.core.spatial import Flow, Spatial, roughness
@@ -19,7 +20,14 @@ from withstand.core.threat import Threat
 from withstand.io import moves
 
 SHAPES = [(1, 7, 9), (3, 8, 8), (6, 5), (12,), (9, 10, 3)]
-THREATS = [Flow(0.4), Flow(0.4, (-1.0, 2.0)), Spatial(), Spatial(0.5, (-1.0, 2.0)), Spatial(degrees=0.0, pixels=2.0)]
+THREATS = [
+    Flow(0.4),
+    Flow(0.4, (-1.0, 2.0)),
+    Spatial(),
+    Spatial(0.5, (-1.0, 2.0)),
+    Spatial(degrees=0.0, pixels=2.0),
+    FlowLinf(),
+]
 
 
 def pictures(shape: tuple[int, ...], rows: int = 4, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -62,7 +70,7 @@ def test_replay_reckons_moves_alike_in_numpy(threat: Threat, shape: tuple[int, .
     x, distance = threat.deploy(x0, move), threat.distance(x0, move)
     for i in range(len(x0)):
         before, moved = x0[i].numpy(), move[i].numpy()
-        made = moves.render(threat.norm, before, moved, threat.domain[0])
+        made = np.clip(moves.render(threat.norm, before, moved, threat.domain[0]), *threat.domain)
         assert np.abs(made - x[i].numpy()).max() < moves.rounding(before, threat.domain[0]) / 4
         assert math.isclose(moves.size(threat.norm, moved, threat.limits), float(distance[i]), rel_tol=1e-6)
 

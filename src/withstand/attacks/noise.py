@@ -20,7 +20,7 @@ class Noise:
     search adds.
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "spatial")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "spatial", "flow+linf")
     access: ClassVar[Access] = Access.SCORES
 
     draws: Count = 100

@@ -20,7 +20,7 @@ class PGD:
     start: begin at a random point of the threat (false: the first start is the clean input).
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "spatial")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "spatial", "flow+linf")
     access: ClassVar[Access] = Access.GRADIENT
 
     steps: Count = 40

@@ -11,7 +11,7 @@ from withstand.cli.results import print_alarms
 from withstand.core.errors import InputError
 
 if TYPE_CHECKING:
-    from withstand.auditing.attacking import Attacked
+    from withstand.auditing.attacked import Attacked
 
 
 def attack(
@@ -89,8 +89,8 @@ def _print(result: "Attacked", train: str | None) -> None:
     for name, u in result.universal.items():
         typer.echo(
             f"{name}: fitted on {u.fitted_on} other samples{'' if train else ', the first half of the data'}, in "
-            f"{u.epochs} epochs and {u.seconds:.1f} s; it changes the model's class on {percent(u.fooling_rate)} of the "
-            f"samples measured, on {percent(u.fitted_fooling_rate)} of those it was fitted on."
+            f"{u.epochs} epochs and {u.seconds:.1f} s; it changes the model's class on {percent(u.fooling_rate)} of "
+            f"the samples measured, on {percent(u.fitted_fooling_rate)} of those it was fitted on."
         )
     if result.curve is not None:
         typer.echo("")

@@ -6,16 +6,23 @@ import re
 
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.errors import InputError
+from withstand.core.flow_linf import FlowLinf
 from withstand.core.patch import Patch
 from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
 
-NORMS: dict[str, type[Threat]] = {kind.norm: kind for kind in (Linf, L2, L1, L0, Patch, Flow, Spatial)}
-_FORM = re.compile(r"(?P<norm>\w+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
+NORMS: dict[str, type[Threat]] = {kind.norm: kind for kind in (Linf, L2, L1, L0, Patch, Flow, FlowLinf, Spatial)}
+PAIRS = {
+    Spatial.norm: (Spatial, "spatial:DEGREES,PIXELS, as in spatial:30,3"),
+    FlowLinf.norm: (FlowLinf, "flow+linf:TAU,EPS, as in flow+linf:0.1,0.03"),
+}
+"""Threats of two numbers, and how they are written."""
+
+_FORM = re.compile(r"(?P<norm>[\w+]+):(?P<radius>[^\[\]@]+)(?:\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?(?P<u8>@u8)?")
 _HELP = (
     "write it as NORM:RADIUS with NORM one of linf, l2, l1, l0, flow, for example linf:8/255, l2:0.5[-1,1], l0:10, "
-    "linf:8/255@u8 or flow:0.3, as patch:HEIGHTxWIDTH or as spatial:DEGREES,PIXELS"
+    "linf:8/255@u8 or flow:0.3, as patch:HEIGHTxWIDTH, as spatial:DEGREES,PIXELS or as flow+linf:TAU,EPS"
 )
 
 
@@ -42,12 +49,11 @@ def parse_threat(text: str) -> Threat:
     if low >= high:
         raise InputError(f"Threat {text!r} has the domain [{low:g}, {high:g}]; the first number must be the smaller.")
     levels = 255 if found["u8"] else None
-    if found["norm"] == Spatial.norm:
-        degrees, comma, pixels = found["radius"].partition(",")
+    if found["norm"] in PAIRS:
+        first, comma, second = found["radius"].partition(",")
         if not comma:
-            raise InputError(f"Threat {text!r} holds one number; write spatial:DEGREES,PIXELS, as in spatial:30,3.")
-        limits = _size(degrees, text), _size(pixels, text)
-        return Spatial(1.0, (low, high), levels, degrees=limits[0], pixels=limits[1])
+            raise InputError(f"Threat {text!r} holds one number; write {PAIRS[found['norm']][1]}.")
+        return PAIRS[found["norm"]][0](1.0, (low, high), levels, None, _size(first, text), _size(second, text))
     if found["norm"] == Patch.norm:
         sides = re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", found["radius"])
         if sides is None:

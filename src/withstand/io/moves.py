@@ -7,23 +7,29 @@ import numpy as np
 from withstand.core.images import channels_last, image_shape
 from withstand.core.tolerance import MOVED
 
-NORMS = ("flow", "spatial")
+NORMS = ("flow", "spatial", "flow+linf")
 """Threats whose witnesses hold a move."""
 
 
 def check_shape(norm: str, x0: np.ndarray, move: np.ndarray, limits: Sequence[float]) -> None:
     """Raise ValueError unless the move is one of a picture x0."""
-    wanted = (3,) if norm == "spatial" else (2, *image_shape(x0.shape)[1:])
-    if move.shape != wanted or len(limits) != 3 * (norm == "spatial"):
+    channels, height, width = image_shape(x0.shape)
+    wanted = {"spatial": (3,), "flow": (2, height, width), "flow+linf": (2 + channels, height, width)}[norm]
+    if move.shape != wanted or len(limits) != {"spatial": 3, "flow": 0, "flow+linf": 2}[norm]:
         raise ValueError(f"a move of shape {move.shape} does not fit")
 
 
 def size(norm: str, move: np.ndarray, limits: Sequence[float]) -> float:
     """The distance of a move in its threat."""
     move = move.astype(np.float64)
-    if norm == "spatial":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.nan_to_num(np.abs(move) / np.asarray(limits), nan=0.0, posinf=np.inf).max())
+    if norm == "flow":
+        return _roughness(move)
+    sizes = np.abs(move) if norm == "spatial" else np.array([_roughness(move[:2]), np.abs(move[2:]).max()])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.nan_to_num(sizes / np.asarray(limits), nan=0.0, posinf=np.inf).max())
+
+
+def _roughness(move: np.ndarray) -> float:
     framed = np.pad(move, ((0, 0), (1, 1), (1, 1)))
     middle = framed[:, 1:-1, 1:-1]
     around = (framed[:, :-2, 1:-1], framed[:, 2:, 1:-1], framed[:, 1:-1, :-2], framed[:, 1:-1, 2:])
@@ -31,7 +37,8 @@ def size(norm: str, move: np.ndarray, limits: Sequence[float]) -> float:
 
 
 def render(norm: str, x0: np.ndarray, move: np.ndarray, fill: float) -> np.ndarray:
-    """The input that a move makes of x0, in float64. `fill`: what comes in from outside a picture that is turned."""
+    """The input that a move makes of x0, in float64, whatever the domain. `fill`: what comes in from outside a picture
+    that is turned."""
     images = (np.moveaxis(x0, -1, 0) if channels_last(x0.shape) else x0).astype(np.float64)
     images = images.reshape(image_shape(x0.shape))
     height, width = images.shape[1:]
@@ -44,7 +51,7 @@ def render(norm: str, x0: np.ndarray, move: np.ndarray, fill: float) -> np.ndarr
         images = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=fill)
         moved = _bilinear(images, down + 1, across + 1)
     else:
-        moved = _bilinear(images, down + move[0], across + move[1])
+        moved = _bilinear(images, down + move[0], across + move[1]) + (move[2:] if norm == "flow+linf" else 0.0)
     return np.moveaxis(moved, 0, -1) if channels_last(x0.shape) else moved.reshape(x0.shape)
 
 
