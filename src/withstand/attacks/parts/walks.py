@@ -104,6 +104,19 @@ def sparse_walk(x0: Tensor, threat: Threat, steps: int, ask: Ask, share: float =
     return best
 
 
+def narrowing_walk(x0: Tensor, threat: Threat, steps: int, ask: Ask) -> Walk:
+    """Sparse walks in three, two and one times the radius, for 30, 30 and 40 % of the steps, each from where the last
+    was best (Croce and Hein 2021, arXiv:2103.01208)."""
+    radii = threat.radii(ask.x.new_zeros(len(x0))).expand(len(x0))
+    first, second = int(0.3 * steps), int(0.3 * steps)
+    share = 0.2
+    for factor, part in ((3, first), (2, second), (1, steps - first - second)):
+        wide = threat.at(radii * factor)
+        best = yield from sparse_walk(x0, wide, max(1, part), at(ask, wide.project(x0, ask.x)), share)
+        ask = at(ask, best.x)
+    return best
+
+
 def cosine_walk(x0: Tensor, threat: Threat, steps: int, ask: Ask, first: float = 1.0, last: float = 0.002) -> Walk:
     """Momentum steps whose length falls from `first` to `last` radii along a cosine (the schedule of Liu et al. 2022,
     arXiv:2203.05154). One gradient a step, and none at the last point. Returns the best points."""
