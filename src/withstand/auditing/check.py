@@ -62,13 +62,42 @@ def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "Dat
     with pose(source, given, plan.threat, plan.property, limit=plan.limit) as whole:
         question = without_first(whole, plan.skip)
         failures = [*_recount(record, samples), *_same_question(record, question, source is not deployed)]
-        refuted = [sample for sample in samples if sample.status == "refuted"]
         proved = [sample for sample in samples if sample.status == "proved"]
-        for sample in refuted:
-            failures += _witness(folder.path, sample, question)
-        failures += _clean(samples, question)
+        claims = [claim for sample in samples for claim in _claims(sample)]
+        for claim in claims:
+            failures += _witness(folder.path, claim, question)
+        failures += _attacks(samples)
+        failures += [] if plan.draws > 1 else _clean(samples, question)
         failures += _proofs(record, proved, question)
-    return Rechecked(len(samples), len(refuted), len(proved), failures)
+    return Rechecked(len(samples), len(claims), len(proved), failures)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A witness that a record names: of a sample, by one attack where each had its own go."""
+
+    name: str
+    sample: int
+    file: str | None
+    distance: float | None
+
+
+def _claims(sample: SampleRecord) -> Iterator[_Claim]:
+    if sample.status == "refuted" and not sample.attacks:
+        yield _Claim(f"The witness of sample {sample.id}", sample.id, sample.witness, sample.distance)
+    for text, one in sample.attacks.items():
+        if one.refuted:
+            yield _Claim(f"The witness of sample {sample.id} by {text}", sample.id, one.witness, one.distance)
+
+
+def _attacks(samples: list[SampleRecord]) -> Iterator[str]:
+    """Whether each sample's verdict is that of its attacks, where each had its own go."""
+    for sample in samples:
+        files = {one.witness for one in sample.attacks.values() if one.refuted}
+        if sample.attacks and (sample.status == "refuted") != bool(files):
+            yield f"Sample {sample.id} is recorded as {sample.status}, its attacks say otherwise."
+        elif files and sample.witness not in files:
+            yield f"The witness of sample {sample.id} is that of none of its attacks."
 
 
 def _recount(record: RunRecord, samples: list[SampleRecord]) -> Iterator[str]:
@@ -113,28 +142,28 @@ def _clean(samples: list[SampleRecord], question: Question) -> Iterator[str]:
                 yield f"Sample {sample.id} is recorded as {sample.status}, but its clean margin is {margin:.4g}."
 
 
-def _witness(folder: Path, sample: SampleRecord, question: Question) -> Iterator[str]:
-    name = f"The witness of sample {sample.id}"
-    if sample.witness is None or not (folder / sample.witness).is_file():
+def _witness(folder: Path, claim: _Claim, question: Question) -> Iterator[str]:
+    name = claim.name
+    if claim.file is None or not (folder / claim.file).is_file():
         yield f"{name} is missing."
         return
     try:
-        held = load_witness(folder / sample.witness)
-        told = replay(folder / sample.witness, question.model)
+        held = load_witness(folder / claim.file)
+        told = replay(folder / claim.file, question.model)
     except InputError as error:
         yield f"{name} cannot be replayed: {error}"
         return
     threat = question.threat
-    asked = (sample.id, threat.norm, threat.radius, threat.limits, threat.domain, threat.levels or 0)
+    asked = (claim.sample, threat.norm, threat.radius, threat.limits, threat.domain, threat.levels or 0)
     told_of = (held.id, held.norm, held.radius, held.limits, held.domain, held.levels)
     if (*told_of, held.property) != (*asked, str(question.property)):
         yield f"{name} is of another question than the run's."
     if not told.reproduced:
         yield f"{name} fails its replay: {told.sentence}"
-    if sample.distance is None or abs(told.distance - sample.distance) > 1e-6 * max(1.0, told.distance):
-        yield f"{name} lies at distance {told.distance:.6g}, the record says {sample.distance}."
-    if sample.id in question.data.ids:
-        clean = question.x[question.data.ids.index(sample.id)].cpu().numpy()
+    if claim.distance is None or abs(told.distance - claim.distance) > 1e-6 * max(1.0, told.distance):
+        yield f"{name} lies at distance {told.distance:.6g}, the record says {claim.distance}."
+    if claim.sample in question.data.ids:
+        clean = question.x[question.data.ids.index(claim.sample)].cpu().numpy()
         if not np.array_equal(clean, held.x0):
             yield f"{name} starts from another input than the data's."
 

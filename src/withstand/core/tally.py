@@ -1,7 +1,10 @@
 """The figures of a run that follow from its samples' records alone."""
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from withstand.core.records import Counts, Interval, SampleRecord, Seconds, Summary
 
@@ -44,3 +47,33 @@ def population(certified: int, attacked: int, n: int) -> Interval:
     low = float(beta.ppf(tail, certified, n - certified + 1)) if certified else 0.0
     high = float(beta.ppf(1 - tail, attacked + 1, n - attacked)) if attacked < n else 1.0
     return Interval(low=low, high=high, confidence=CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class AttackFigures:
+    """One attack on its own. median_distance: of its witnesses, in the threat's norm (None: it found none); where the
+    nearest violation was asked for, over all samples right when clean, infinite where it found none."""
+
+    attacked_accuracy: float
+    median_distance: float | None
+    queries: int
+    gradients: int
+    cpu_seconds: float
+    seconds: float
+
+
+def attack_figures(samples: Sequence[SampleRecord], attack: str, nearest: bool) -> AttackFigures:
+    """The figures of one of the attacks that each saw every sample; nearest: they looked for the nearest violation."""
+    records = [sample.attacks[attack] for sample in samples if sample.status != "invalid"]
+    if nearest:
+        far = [math.inf if record.distance is None else record.distance for record in records]
+    else:
+        far = [record.distance for record in records if record.refuted and record.distance is not None]
+    return AttackFigures(
+        attacked_accuracy=_share(sum(not record.refuted for record in records), len(samples)),
+        median_distance=statistics.median(far) if far else None,
+        queries=sum(record.queries for record in records),
+        gradients=sum(record.gradients for record in records),
+        cpu_seconds=sum(record.cpu_seconds for record in records),
+        seconds=sum(record.seconds for record in records),
+    )

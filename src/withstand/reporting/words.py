@@ -82,6 +82,9 @@ def headline(run: Run) -> str:
     low, high = percent(s.certified_accuracy, s.n, "low"), percent(s.attacked_accuracy, s.n, "high")
     noun = "sample is" if s.n == 1 else "samples are"
     c = s.counts
+    if run.record.plan.verb == "attack":
+        found = f"{c.refuted:,} refuted, {c.unknown:,} not, {c.invalid:,} wrong when clean"
+        return f"At {run.threat}, at most {high} of {s.n:,} {noun} robust: {found}; nothing was proved."
     parts = f"{c.proved:,} proved, {c.refuted:,} refuted, {c.unknown:,} unknown, {c.invalid:,} wrong when clean"
     amount = f"between {low} and {high}" if c.unknown else f"exactly {percent(s.certified_accuracy, s.n)}"
     return f"At {run.threat}, {amount} of {s.n:,} {noun} robust: {parts}."
@@ -117,7 +120,9 @@ def advice(alarm: Alarm) -> str:
 
 def command(plan: Plan) -> str:
     """The command line that asks the same again."""
-    words = ["withstand", "audit", plan.model, "--data", plan.data, "--threat", plan.threat]
+    words = ["withstand", plan.verb, plan.model, "--data", plan.data, "--threat", plan.threat]
+    if plan.verb == "attack":
+        words += _means(plan)
     if plan.property != "argmax":
         words += ["--property", plan.property]
     if plan.limit is not None:
@@ -126,3 +131,13 @@ def command(plan: Plan) -> str:
     if plan.budget_seconds is not None:
         words += ["--budget", f"{plan.budget_seconds:g}s"]
     return shlex.join(words)
+
+
+def _means(plan: Plan) -> list[str]:
+    """The options of an attack that say what it may see and spend."""
+    words = [part for name in plan.attacks for part in ("--attack", name)]
+    for option, value in (("--queries", plan.queries), ("--surrogate", plan.surrogate)):
+        words += [] if value is None else [option, str(value)]
+    words += [] if plan.access == "gradient" else ["--access", plan.access]
+    words += [] if plan.draws == 1 else ["--eot", str(plan.draws)]
+    return words + (["--closest"] if plan.closest else [])

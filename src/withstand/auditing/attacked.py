@@ -1,0 +1,83 @@
+"""What attacks did, as the caller gets it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from withstand.auditing.alarms import raise_alarms
+from withstand.auditing.campaign import Campaign
+from withstand.auditing.figures import curve
+from withstand.auditing.universal import UniversalFigures
+from withstand.core.records import Alarm, SampleRecord
+from withstand.core.tally import AttackFigures, attack_figures
+
+
+@dataclass(frozen=True)
+class TargetFigures:
+    """One class as target. n: samples right when clean of other classes. attacked_accuracy: share of these that no
+    attack brought to the target."""
+
+    n: int
+    attacked_accuracy: float
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What attacks did. attacked_accuracy: share of the n samples that withstood all (the pointwise worst case).
+
+    attacks: each attack's own figures, by its text. refuted: per sample, whether any attack refuted it. curve: radius
+    and attacked accuracy, where radii were asked for. alarms: signs that the attacks were hindered. run_dir: the folder
+    that keeps it all, where one was named; state: "partial" if the run was interrupted, n then counts what is settled.
+    universal: what is to be known of universal attacks besides, by their text. targets: figures by class, where each
+    class in turn was the target. samples: the records.
+    """
+
+    n: int
+    clean_accuracy: float
+    attacked_accuracy: float
+    attacks: dict[str, AttackFigures]
+    refuted: list[bool]
+    curve: list[dict[str, float]] | None = None
+    alarms: list[Alarm] = field(default_factory=list)
+    run_dir: Path | None = None
+    state: Literal["partial", "complete"] = "complete"
+    universal: dict[str, UniversalFigures] = field(default_factory=dict)
+    targets: dict[str, TargetFigures] = field(default_factory=dict)
+    samples: list[SampleRecord] = field(default_factory=list, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values, without the lists of samples."""
+        held = {"n": self.n, "clean_accuracy": self.clean_accuracy, "attacked_accuracy": self.attacked_accuracy}
+        held["attacks"] = {name: asdict(figures) for name, figures in self.attacks.items()}
+        for name in ("universal", "targets"):
+            if getattr(self, name):
+                held[name] = {key: asdict(figures) for key, figures in getattr(self, name).items()}
+        return held if self.curve is None else {**held, "curve": self.curve}
+
+
+def attacked(
+    campaign: Campaign, universal: dict[str, UniversalFigures], state: Literal["partial", "complete"] = "complete"
+) -> Attacked:
+    """The result of a campaign that has ended."""
+    samples, means, ledger = campaign.ordered, campaign.means, campaign.ledger
+    right, refuted = _count(samples)
+    points = curve(samples, means.radii) if means.radii else None
+    return Attacked(
+        n=len(samples),
+        clean_accuracy=right / max(1, len(samples)),
+        attacked_accuracy=(right - refuted) / max(1, len(samples)),
+        attacks={text: attack_figures(samples, text, means.nearest) for text in campaign.attacks},
+        refuted=[sample.status == "refuted" for sample in samples],
+        curve=None if points is None else [{"radius": p.radius, "attacked_accuracy": p.attacked} for p in points],
+        alarms=raise_alarms(samples, [], proofs=False),
+        run_dir=None if ledger is None else ledger.folder.path,
+        state=state,
+        universal=universal,
+        samples=samples,
+    )
+
+
+def _count(samples: Sequence[SampleRecord]) -> tuple[int, int]:
+    """Samples right when clean, and refuted ones."""
+    return sum(s.status != "invalid" for s in samples), sum(s.status == "refuted" for s in samples)

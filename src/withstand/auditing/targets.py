@@ -1,0 +1,69 @@
+"""Every class in turn as the target of attacks."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from withstand.auditing.attacked import Attacked, TargetFigures
+from withstand.auditing.order import Order, carry_out
+from withstand.auditing.question import pose
+from withstand.core.errors import InputError
+from withstand.core.records import SampleRecord
+from withstand.core.tally import AttackFigures, attack_figures
+
+ALL = "all-targets"
+"""The property's name on the command line and in `withstand.attack`."""
+
+
+def all_targets(order: Order) -> Attacked:
+    """Attack each sample once for every class that is not its own: the question `not-class:T` for every class T.
+
+    A sample counts as refuted where it was brought to any class. An attack's costs are summed over the targets, its
+    distances are those of all of them. With a folder, each target has a run of its own in it, `target-T`.
+    """
+    if order.radii:
+        raise InputError("A curve is for one property at a time; leave --radii out, or choose a target by not-class:T.")
+    with pose(order.model, order.data, order.threat, limit=order.limit, device=order.device) as question:
+        classes = math.prod(question.model.output_shape)
+        with torch.no_grad():
+            right = question.property.margin(question.model(question.x), question.y) > 0
+        labels = dict(zip(question.data.ids, question.y.tolist(), strict=True))
+        valid = {i for i, ok in zip(question.data.ids, right.tolist(), strict=True) if ok}
+    parts: dict[int, Attacked] = {}
+    for target in range(classes):
+        out = None if order.out is None else Path(order.out) / f"target-{target}"
+        part = carry_out(replace(order, property=f"not-class:{target}", out=out))
+        tried = [s for s in part.samples if s.id in valid and labels[s.id] != target and s.status != "invalid"]
+        parts[target] = replace(part, samples=tried)
+        if part.state == "partial":
+            break
+    return _merged(order, parts, [i in valid for i in labels], list(labels))
+
+
+def _merged(order: Order, parts: dict[int, Attacked], right: list[bool], ids: list[int]) -> Attacked:
+    broken = {s.id for part in parts.values() for s in part.samples if s.status == "refuted"}
+    last = list(parts.values())[-1]
+    n = len(ids)
+    return Attacked(
+        n=n,
+        clean_accuracy=sum(right) / n,
+        attacked_accuracy=(sum(right) - len(broken)) / n,
+        attacks={text: _figures(order, text, parts, sum(right), n) for text in order.attacks},
+        refuted=[i in broken for i in ids],
+        run_dir=None if order.out is None else Path(order.out),
+        state=last.state,
+        targets={str(target): _target(part.samples) for target, part in parts.items()},
+    )
+
+
+def _figures(order: Order, text: str, parts: dict[int, Attacked], right: int, n: int) -> AttackFigures:
+    samples = [sample for part in parts.values() for sample in part.samples]
+    broken = {sample.id for sample in samples if sample.attacks[text].refuted}
+    return replace(attack_figures(samples, text, order.closest), attacked_accuracy=(right - len(broken)) / n)
+
+
+def _target(samples: list[SampleRecord]) -> TargetFigures:
+    held = sum(sample.status != "refuted" for sample in samples)
+    return TargetFigures(len(samples), held / len(samples) if samples else 0.0)
