@@ -7,7 +7,7 @@ import torch
 from lab import PLAN, THREAT, Lab
 
 import withstand
-from withstand.auditing.plan import ATTACKS, load_plan, make_plan, save_plan, threat_text
+from withstand.auditing.plan import load_plan, make_plan, radii_of, save_plan, threat_text
 from withstand.auditing.runfolder import default_folder
 from withstand.core.balls import Linf
 from withstand.core.box import Box
@@ -40,12 +40,31 @@ def test_what_is_given_overrides_a_base_even_where_it_is_a_default() -> None:
     assert (changed.property, changed.seed) == ("argmax", 0)
 
 
+def test_radii_that_are_counts_are_told_once_and_never_zero() -> None:
+    for text, radii in (
+        ("l0:1", (1, 2)),
+        ("l0:5", (1, 2, 3, 5, 6, 7, 10)),
+        ("l0:0", (0,)),
+        ("patch:2x2", (0.5, 1, 1.5, 2)),
+        ("linf:0.2", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
+    ):
+        assert radii_of(make_plan("m", "d", text), parse_threat(text)) == radii, text
+
+
+def test_counts_of_pixels_get_attacks_of_their_own() -> None:
+    assert {"greedy-pixels", "sparse-rs:queries=1000"} <= set(make_plan("m", "d", "l0:3").attacks)
+    assert "sparse-rs:queries=1000" in make_plan("m", "d", "patch:3x3", "band:0.5").attacks
+    for text in ("l0:3[-1,1]@u8", "patch:3x2"):
+        assert threat_text(parse_threat(text)) == text.replace("[-1,1]", "[-1.0,1.0]")
+        assert parse_threat(threat_text(parse_threat(text))) == parse_threat(text)
+
+
 def test_cross_entropy_serves_labels_only() -> None:
     assert "apgd:loss=ce" in make_plan("m", "d", "linf:0.1").attacks
     assert "apgd:loss=ce" in make_plan("m", "d", "l2:1", "not-class:3").attacks
     bands = make_plan("m", "d", "linf:0.1", "band:0.5").attacks
     assert "apgd:loss=ce" not in bands
-    assert len(bands) == len(ATTACKS) - 1
+    assert len(bands) == len(make_plan("m", "d", "linf:0.1").attacks) - 1
     base = make_plan("m", "d", "linf:0.1").model_copy(update={"attacks": ["pgd:loss=ce"]})
     with pytest.raises(InputError, match=r"'pgd:loss=ce' walks down ce, the property offers margin; remove it"):
         make_plan("m", "d", "linf:0.1", "band:0.5", base=base)

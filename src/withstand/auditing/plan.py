@@ -13,7 +13,10 @@ from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.io.properties import load_property
 
-ATTACKS = ("noise", "pgd", "apgd:loss=ce", "apgd:restarts=5", "square:queries=1000")
+ATTACKS = (
+    *("noise", "pgd", "greedy-pixels", "apgd:loss=ce", "apgd:restarts=5"),
+    *("square:queries=1000", "sparse-rs:queries=1000"),
+)
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
 do not work in the threat's norm, or walk down a loss that the property does not offer, are left out."""
 
@@ -76,7 +79,7 @@ def misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
     if norm not in attack.norms:
         return f"works for {', '.join(attack.norms)}, not for {norm}"
     loss = getattr(attack, "loss", "margin")
-    return None if loss in losses else f"walks down {loss}, the property offers {' and '.join(losses)}"
+    return None if loss in ("smooth", *losses) else f"walks down {loss}, the property offers {' and '.join(losses)}"
 
 
 def threat_text(threat: str | Threat) -> str:
