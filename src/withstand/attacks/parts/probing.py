@@ -57,7 +57,7 @@ def projected(threat: Threat, x0: Tensor, points: Tensor) -> Tensor:
 def slope(
     x0: Tensor, x: Tensor, threat: Threat, draw: Draw, pairs: int, width: float, loss: Loss
 ) -> Generator[Ask, Told, Tensor]:
-    """The slope of a loss at x [B, *shape] from pairs of probes x +- width * u: the mean of (difference) / (2 width) * u.
+    """The slope of a loss at x [B, *shape] from pairs of probes x +- width u: the mean of (difference) / (2 width) u.
 
     draw: makes the directions u, whose coordinates must be independent with mean 0 and variance 1; then its mean is
     the gradient. Probes stay in the threat, which halves the slope across its edges but keeps its sign.
