@@ -157,7 +157,7 @@ class Siege:
         within = (distances <= threat.reach).tolist()
         for k, (i, distance) in enumerate(zip(rows.tolist(), distances.tolist(), strict=True)):
             record = self.each[i][text]
-            record.distance, record.refuted = distance, within[k]
+            record.distance, record.refuted, record.adversarial = distance, within[k], answers[k]
             if distance < self.distance[i]:
                 self.distance[i], self.point[i] = distance, point[k]
             if not within[k]:

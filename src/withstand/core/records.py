@@ -70,13 +70,14 @@ class AttackRecord(Record):
     """What one attack did to one sample, in a run that lets each attack see every sample.
 
     refuted: it found a witness within the threat's radius. distance: of the violation it found; beyond the radius only
-    where the plan asks for the nearest one. margin: the lowest it reached. witness: its file, relative to the run
-    folder. stopped: why it ended early.
+    where the plan asks for the nearest one. margin: the lowest it reached. adversarial: the model's answer there.
+    witness: its file, relative to the run folder. stopped: why it ended early.
     """
 
     refuted: bool = False
     distance: float | None = None
     margin: float | None = None
+    adversarial: float | None = None
     witness: str | None = None
     queries: int = 0
     gradients: int = 0

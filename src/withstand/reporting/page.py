@@ -13,7 +13,7 @@ from withstand.core.errors import InputError
 from withstand.reporting import figures, words
 from withstand.reporting.run import Run, read_run
 from withstand.reporting.table import methods, table
-from withstand.reporting.witnesses import worst
+from withstand.reporting.witnesses import galleries, worst
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,6 +60,7 @@ def render(run: Run) -> str:
             command=words.command(run.record.plan),
             figure=figures.envelope(run),
             witnesses=worst(run),
+            galleries=galleries(run),
             table=table(run),
             methods=methods(run),
             css=_asset("page.css"),

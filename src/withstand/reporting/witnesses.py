@@ -4,6 +4,7 @@ import shlex
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from os import path
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withstand.core.records import SampleRecord
+from withstand.core.tally import AttackFigures, attack_figures
 from withstand.reporting.pictures import Change, Picture, difference, is_picture, largest_changes, picture
 from withstand.reporting.run import Run
 from withstand.reporting.words import number
@@ -45,6 +47,45 @@ def worst(run: Run, count: int = 6) -> list[Shown]:
         if len(shown) == count:
             break
     return shown
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One attack of a run in which each saw every sample: its figures, how many it refuted, and some of them."""
+
+    attack: str
+    figures: AttackFigures
+    refuted: int
+    shown: list[Shown]
+
+
+def galleries(run: Run, count: int = 6) -> list[Gallery]:
+    """What each attack found, with at most `count` witnesses each; nothing for runs of other kinds."""
+    if run.record.plan.verb != "attack" or not run.samples:
+        return []
+    made = []
+    for attack in run.record.plan.attacks:
+        hits = [_by(sample, attack) for sample in run.samples if attack in sample.attacks]
+        refuted = sorted((hit for hit in hits if hit.status == "refuted"), key=lambda s: (s.margin, s.id))
+        figures = attack_figures(run.samples, attack, run.record.plan.closest)
+        shown = list(islice(_readable(run, [hit for hit in refuted if hit.witness]), count))
+        made.append(Gallery(attack, figures, len(refuted), shown))
+    return made
+
+
+def _by(sample: SampleRecord, attack: str) -> SampleRecord:
+    """The record as one attack alone would have left it."""
+    one = sample.attacks[attack]
+    return sample.model_copy(
+        update={
+            "status": "refuted" if one.refuted else "unknown",
+            "method": attack,
+            "margin": sample.margin if one.margin is None else one.margin,
+            "distance": one.distance,
+            "adversarial": one.adversarial,
+            "witness": one.witness,
+        }
+    )
 
 
 def _readable(run: Run, samples: list[SampleRecord]) -> Iterator[Shown]:

@@ -5,7 +5,7 @@ import shlex
 from typing import Literal
 
 from withstand.core.records import Alarm, Plan
-from withstand.reporting.run import Run
+from withstand.reporting.run import Run, parse_ball
 
 DASH = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -136,8 +136,11 @@ def command(plan: Plan) -> str:
 def _means(plan: Plan) -> list[str]:
     """The options of an attack that say what it may see and spend."""
     words = [part for name in plan.attacks for part in ("--attack", name)]
-    for option, value in (("--queries", plan.queries), ("--surrogate", plan.surrogate)):
+    for option, value in (("--queries", plan.queries), ("--surrogate", plan.surrogate), ("--train", plan.train)):
         words += [] if value is None else [option, str(value)]
     words += [] if plan.access == "gradient" else ["--access", plan.access]
     words += [] if plan.draws == 1 else ["--eot", str(plan.draws)]
+    ball = parse_ball(plan.threat)
+    if plan.curve and ball is not None:
+        words += ["--radii", ",".join(f"{ball.radius * factor:.10g}" for factor in plan.curve)]
     return words + (["--closest"] if plan.closest else [])
