@@ -141,5 +141,5 @@ def _check_domain(data: Data, threat: Threat) -> None:
         raise InputError(
             f"Inputs of {data.name} range from {low:.4g} to {high:.4g}, outside the threat's domain "
             f"[{threat.domain[0]:g}, {threat.domain[1]:g}]; state the domain, as in "
-            f"{threat.norm}:{threat.radius:g}[{low:.4g},{high:.4g}], or bring the data into it."
+            f"{replace(threat, domain=(low, high)).text('{:.4g}'.format)}, or bring the data into it."
         )
