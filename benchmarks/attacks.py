@@ -127,7 +127,7 @@ def attempt(contender: "Contender", row: "Row", count: int, seed: int) -> "Score
     except ImportError:
         return "not installed"
     except InputError as error:
-        return str(error)
+        return str(error).partition(";")[0]
     except Exception as error:
         if contender.library == "withstand":
             raise

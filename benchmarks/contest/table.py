@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -95,7 +94,7 @@ class Outcome:
         held = {"model": row.model, "threat": row.threat, "count": self.count, "figure": row.figure}
         held["target"] = None if row.target is None else asdict(row.target)
         entries = {"ours": asdict(self.ours), "others": [asdict(entry) for entry in self.others]}
-        return {**held, **entries, "verdict": self.verdict(), "date": str(date.today()), "machine": platform.machine()}
+        return {**held, **entries, "verdict": self.verdict(), "date": str(date.today())}
 
 
 def median(scores: Sequence[Score]) -> Score:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from withstand.core.property import Argmax
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.graph.model import Model
@@ -21,12 +22,15 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 SLACK = 1e-5
 """How far, relative to the radius, a point may lie outside by rounding."""
 
+BORDER = 1e-5
+"""A margin up to this counts as violated: nearest violations lie so near to the boundary that rounding decides."""
+
 FITTED = 1000
 """Training images that universal attacks are fitted on."""
 
 
 class Counting(nn.Module):
-    """A network that counts the rows it is asked about."""
+    """A network that counts the rows it is asked about, and takes float64 too, which some packages send."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -34,7 +38,7 @@ class Counting(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.rows += len(x)
-        return self.net(x)
+        return self.net(x.float())
 
 
 @dataclass(frozen=True)
@@ -117,24 +121,44 @@ def cpu_seconds(work: Callable[[], Points]) -> tuple[Points, float]:
 
 def judge(task: Task, points: Points, seconds: float) -> Score:
     """Look at the points afresh: class, domain and distance."""
-    x, y = task.x, task.y
-    with torch.no_grad():
-        clean = torch.cat([task.model(part).argmax(1) for part in x.split(256)])
-        moved = torch.cat([task.model(part).argmax(1) for part in points.x.to(x).split(256)])
-    right = clean == y
-    far = distance(points.x, x, task.norm) if points.distance is None else points.distance.double()
-    inside = (points.x.flatten(1).min(1).values >= -1e-6) & (points.x.flatten(1).max(1).values <= 1 + 1e-6)
-    found = (moved != y) & inside if points.found is None else points.found
-    hit = right & found & (far <= task.threat.radius * (1 + SLACK))
+    clean, moved = outputs(task, task.x), outputs(task, points.x.to(task.x))
+    right = clean.argmax(1) == task.y
+    found, far = violations(task, points, moved)
     nearest = far.masked_fill(~found, torch.inf)[right]
     return Score(
-        robust=share(right & ~hit),
+        robust=share(right & ~(found & within(task, far))),
         success=share(found[right]),
         median=statistics.median(nearest.tolist()) if len(nearest) else torch.nan,
-        fooling=share(moved != clean),
-        queries=points.queries / len(x),
+        fooling=share(moved.argmax(1) != clean.argmax(1)),
+        queries=points.queries / len(task.x),
         seconds=seconds,
     )
+
+
+def broken(task: Task, points: Points) -> tuple[Tensor, Tensor]:
+    """Which images [N] are right, and which of these have a violation inside the threat."""
+    right = outputs(task, task.x).argmax(1) == task.y
+    found, far = violations(task, points, outputs(task, points.x.to(task.x)))
+    return right, right & found & within(task, far)
+
+
+def outputs(task: Task, x: Tensor) -> Tensor:
+    """The network's, in batches of one size."""
+    with torch.no_grad():
+        return torch.cat([task.model(part) for part in x.split(256)])
+
+
+def violations(task: Task, points: Points, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Which points [N] violate inside the domain, at whatever distance, and their distances [N]."""
+    far = distance(points.x, task.x, task.norm) if points.distance is None else points.distance.double()
+    flat = points.x.flatten(1)
+    inside = (flat.amin(1) >= -1e-6) & (flat.amax(1) <= 1 + 1e-6)
+    return (Argmax().margin(moved, task.y) <= BORDER) & inside if points.found is None else points.found, far
+
+
+def within(task: Task, far: Tensor) -> Tensor:
+    """Which distances the threat allows."""
+    return far <= task.threat.radius * (1 + SLACK)
 
 
 def share(mask: Tensor) -> float:
