@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from withstand.attacks.parts.nearest import length, width
+from withstand.attacks.parts.nearest import DUAL, length
 from withstand.core.evidence import Ask, Told
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
@@ -20,7 +20,6 @@ PERIOD = 10  # steps between two looks at the penalty
 ENOUGH = 0.95  # the penalty grows where the margin is above this share of what it was a period ago
 GROWTH = 1.2
 LAST = 0.01  # length of the last step as a share of the first
-FIRST = {"l2": 1.0, "l1": 3.0}  # length of the first step
 LEAST, MOST = 1e-6, 1e12  # of the multiplier
 
 
@@ -29,10 +28,10 @@ class ALMA:
     """The nearest violation: gradient steps on distance plus penalty, an augmented Lagrangian whose multiplier and
     penalty follow the margin row by row (Rony et al. 2021, arXiv:2011.11857).
 
-    steps: 100 (the paper gives 100 and 1000). step: the first step is so many times 1 (l2) or 3 (l1) long, for images
-    in [0, 1]; it scales with the width of the domain. Lengths stay until a row's first violation, and fall to a
-    hundredth from there to the end. The margin is divided by the gap from the best to the third best target, as the
-    paper's difference of logits ratio is, but by its value alone, not its slope, so that it fits every property.
+    steps: 100 (the paper gives 100 and 1000). step: length of the first step, 0.3, as a share of the distance at which
+    the boundary would lie if the model were linear. Lengths stay until a row's first violation, and fall to a hundredth
+    from there to the end. The margin is divided by the gap from the best to the third best target, as the paper's
+    difference of logits ratio is, but by its value alone, not its slope, so that it fits every property.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "l1")
@@ -40,7 +39,7 @@ class ALMA:
     minimal: ClassVar[bool] = True
 
     steps: Count = 100
-    step: Positive = 1.0
+    step: Positive = 0.3
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, and one for the last point."""
@@ -55,7 +54,8 @@ class ALMA:
             squares = SQUARES * squares + (1 - SQUARES) * slope**2
             turn = slope / (squares.sqrt() + 1e-8)
             if first is None:
-                first = self.step * FIRST[threat.norm] * width(threat) / length(turn, power)
+                ahead = told.margin.clamp(0, torch.finfo(x.dtype).max) / length(told.grad, DUAL[threat.norm])
+                first = self.step * ahead.clamp(max=1e6) / length(turn, power)
             speed = MOMENTUM * speed + turn
             pace = first * weights.pace(i, self.steps)
             x = (x - rowwise(pace, x) * speed).clamp(*threat.domain)
@@ -72,6 +72,7 @@ class _Weights:
     """What each row's margin weighs against its distance: multiplier and penalty [B].
 
     margin: at the last look. hit: whether a violation came since. first: the step of the first violation (-1: none).
+    clean: the margin at the input.
     """
 
     multiplier: Tensor
@@ -79,6 +80,7 @@ class _Weights:
     margin: Tensor
     hit: Tensor
     first: Tensor
+    clean: Tensor | None = None
 
     @classmethod
     def of(cls, x0: Tensor) -> "_Weights":
@@ -87,7 +89,7 @@ class _Weights:
 
     def see(self, step: int, told: Told) -> Tensor:
         """Take in the answer at a step; returns the factor [B] of the margin's slope."""
-        scale = _gap(told)
+        scale = self._scale(told)
         margin = (told.margin / scale).nan_to_num(1.0, 1.0, 1.0).clamp(-1e3, 1e3)
         self.hit = self.hit | (told.margin <= 0)
         self.first = torch.where(self.hit & (self.first < 0), float(step), self.first)
@@ -98,6 +100,18 @@ class _Weights:
             self.margin, self.hit = margin, torch.zeros_like(self.hit)
         return self._slope(margin) / scale
 
+    def _scale(self, told: Told) -> Tensor:
+        """How far the best target is ahead of the third, the property's own side counted as one; where there is but
+        one target, the margin at the input."""
+        assert told.targets is not None
+        if self.clean is None:
+            self.clean = told.margin.abs().clamp(min=1e-12)
+        if told.targets.shape[1] == 1:
+            return self.clean
+        values = torch.cat([torch.zeros_like(told.targets[:, :1]), -told.targets], 1).nan_to_num(0.0, 0.0, 0.0)
+        top = values.topk(3, dim=1).values
+        return (top[:, 0] - top[:, 2]).clamp(min=1e-12)
+
     def _slope(self, margin: Tensor) -> Tensor:
         """The slope of the penalty function: a cubic where the property holds, and falling off beyond."""
         outside = self.multiplier * (1 + 2 * self.penalty * margin) + (self.penalty * margin) ** 2 / 2
@@ -106,12 +120,3 @@ class _Weights:
     def pace(self, step: int, steps: int) -> Tensor:
         """What a row's steps are multiplied by."""
         return torch.where(self.first < 0, 1.0, LAST ** ((step - self.first) / (steps - self.first)))
-
-
-def _gap(told: Told) -> Tensor:
-    """How far the best target is ahead of the third, the property's own side counted as one (of two targets: the
-    second; of one: its margin), [B]."""
-    assert told.targets is not None
-    values = torch.cat([torch.zeros_like(told.targets[:, :1]), -told.targets], 1).nan_to_num(0.0, 0.0, 0.0)
-    top = values.topk(min(3, values.shape[1]), dim=1).values
-    return (top[:, 0] - top[:, -1]).clamp(min=1e-12)

@@ -15,16 +15,20 @@ from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat
 
-STEP = {"linf": 10.0, "l2": 1.0, "l1": 10.0}  # length in l2 of the first step
+STEP = 0.36  # root mean square of the first step's coordinates in linf and l1; in l2 that step has length 1
 SHRINK = 0.05  # share by which the radius changes at first, from the input
-SHRINK_FAR = {"l2": 0.15, "l1": 0.2}  # from a random point, which is much farther than the nearest violation
+SHRINK_FAR = {
+    "linf": 0.1,
+    "l2": 0.15,
+    "l1": 0.2,
+}  # from a random point, much farther away
 NOISE = 0.5  # of the random points, as a share of the domain's width
 
 
 @attack
 class Nearest:
     """The nearest violation by several walks: FMN on a smoothed margin from the input, then from random points far from
-    it (l2, l1), or FAB towards one of the nearest targets at a time (linf). Reference: this project; its parts are
+    it; in linf, FAB towards each of the nearest targets comes first. Reference: this project; its parts are
     those of Pintor et al. 2021 (arXiv:2102.12827) and Croce and Hein 2020 (arXiv:1907.02044).
 
     steps: 40 a walk; a step of FAB has two asks and counts twice. walks: 3, after the first. The walk from the input
@@ -43,13 +47,12 @@ class Nearest:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask at the input, then one a step. Stage 1 is the walk from the input, 2 the next and so on."""
         clean = yield Ask(x0)
-        best, step = Best(threat, x0), STEP[threat.norm]
+        best, step = Best(threat, x0), 1.0 if threat.norm == "l2" else STEP * x0[0].numel() ** 0.5
         yield from follow(best, x0, self.steps, step, SHRINK, smoothed(clean.margin, 1), clean)
-        if threat.norm == "linf":
-            for stage, target in enumerate(by_margin(clean, self.walks).unbind(1), 2):
-                yield from walk(x0, best, toward(target, stage), max(1, self.steps // 2), stage)
-            return
-        for stage in range(2, self.walks + 2):
+        targets = by_margin(clean, self.walks).unbind(1) if threat.norm == "linf" else ()
+        for stage, target in enumerate(targets, 2):
+            yield from walk(x0, best, toward(target, stage), max(1, self.steps // 2), stage)
+        for stage in range(2 + len(targets), 2 + self.walks):
             noise = (2 * rng.uniform(x0.shape[1:], x0.dtype) - 1) * NOISE * width(threat)
             start, far = (x0 + noise).clamp(*threat.domain), SHRINK_FAR[threat.norm]
             yield from follow(best, start, self.steps, step, far, smoothed(clean.margin, stage))

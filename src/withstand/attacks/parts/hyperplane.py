@@ -35,7 +35,7 @@ def _level(size: Tensor, room: Tensor, need: Tensor, shape: Tensor | float) -> T
     concave and piecewise linear in t, so that it comes from below and ends at the very t."""
     tiny = torch.finfo(size.dtype).tiny
     slope, gain = size * shape, size * room
-    t = need / slope.sum(1, keepdim=True).clamp(min=tiny)
+    t = (need / slope.sum(1, keepdim=True).clamp(min=tiny)).clamp(max=torch.finfo(size.dtype).max)
     full = t * shape >= room
     for _ in range(ROUNDS):
         left = slope.masked_fill(full, 0.0).sum(1, keepdim=True)

@@ -40,6 +40,7 @@ def tighten(best: Best, clean: Tensor, steps: int) -> Search:
     far, outer, inner = told.margin.clamp(max=0), torch.ones_like(clean), torch.zeros_like(clean)
     x0, near = best.x0, clean
     move = best.x - x0
+    before = torch.zeros_like(best.found)
     for _ in range(steps):
         share = inner + (outer - inner) * (near / (near - far).clamp(min=torch.finfo(near.dtype).tiny)).clamp(0, 1)
         x = (x0 + rowwise(share, x0) * move).clamp(*best.threat.domain)
@@ -47,7 +48,9 @@ def tighten(best: Best, clean: Tensor, steps: int) -> Search:
         best.see(x, told.margin)
         hit = told.margin <= 0
         outer, inner = torch.where(hit, share, outer), torch.where(hit, inner, share)
-        far, near = torch.where(hit, told.margin, far), torch.where(hit, near, told.margin)
+        idle = torch.where(before == hit, 0.5, 1.0).to(near)  # an end that stayed twice counts half (Illinois rule)
+        far, near = torch.where(hit, told.margin, far * idle), torch.where(hit, near * idle, told.margin)
+        before = hit
 
 
 def nearest_plane(told: Told, norm: str) -> tuple[Tensor, Tensor]:
