@@ -24,8 +24,9 @@ class CW:
     steps, 0.1, which falls to 0.001 (the paper's 0.01 throughout needs ten times the steps).
 
     Unlike the released code, the first weight is the one a linear model would need, later rounds go on from the
-    nearest violation, and the tanh variable keeps its slope where an input lies on the edge of the domain. In a domain
-    without end there is no tanh. There is no confidence kappa: the nearest violation of the property is what counts.
+    nearest violation, in l2 and linf the untargeted form aims at the class that is nearest if the model were linear,
+    and the tanh variable keeps its slope where an input lies on the edge of the domain. In a domain without end there
+    is no tanh. There is no confidence kappa: the nearest violation of the property is what counts.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf", "l0")

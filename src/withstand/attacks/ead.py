@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.parts.nearest import Best, length, tighten
-from withstand.attacks.parts.penalty import hinge
+from withstand.attacks.parts.penalty import aim, hinge
 from withstand.core.evidence import Ask
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
@@ -28,7 +28,8 @@ GAIN = 0.999
 class EAD:
     """The least squared l2 distance plus beta times the l1 distance plus a weight times the hinge of the margin, by
     proximal gradient steps with momentum (FISTA), with a search for the weight of every sample (Chen et al. 2018,
-    arXiv:1709.04114). Under `--property not-class:CLASS` it is the targeted form.
+    arXiv:1709.04114). Under `--property not-class:CLASS` it aims at that class,
+    else at the one that is nearest if the model were linear.
 
     steps: of one weight at most, 300. searches: weights tried at most, 9, as in the paper; each goes on from the
     nearest violation, and a row ends when two bring none nearer. beta: 10, and rate: length of the first step, 0.003,
@@ -48,9 +49,10 @@ class EAD:
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, and those of the last bisection."""
-        told = yield Ask(x0, grad=True)
+        target = yield from aim(x0, threat)
+        told = yield Ask(x0, grad=True, target=target)
         assert told.grad is not None
-        clean, steepest = told.margin, length(told.grad, math.inf)
+        clean, steepest = told.loss, length(told.grad, math.inf)
         low, high = threat.domain
         unit = clean / steepest if math.isinf(high - low) else torch.full_like(steepest, high - low)
         unit = unit.nan_to_num(1.0, 1.0, 1.0).clamp(min=1e-12)
@@ -60,7 +62,7 @@ class EAD:
         rows, idle = told.live, torch.zeros_like(told.live, dtype=torch.long)
         for _ in range(self.searches):
             before = best.distance
-            yield from self._descend(x, weight, unit, best, rows)
+            yield from self._descend(x, weight, unit, best, target, rows)
             idle = torch.where(best.distance > GAIN * before, idle + best.found, 0)
             rows = rows & (idle < 2)
             hit = best.distance < before
@@ -69,7 +71,7 @@ class EAD:
             x = best.x
         yield from tighten(best, clean, 5)
 
-    def _descend(self, x: Tensor, weight: Tensor, unit: Tensor, best: Best, rows: Tensor) -> Search:
+    def _descend(self, x: Tensor, weight: Tensor, unit: Tensor, best: Best, target: Tensor, rows: Tensor) -> Search:
         """One round of steps of rows bool [B] from x."""
         x0, wide = best.x0, rowwise(unit, x)
         lowest = torch.full_like(weight, math.inf)
@@ -78,7 +80,7 @@ class EAD:
         for i in range(self.steps):
             if not bool(rows.any()):
                 return
-            told = yield Ask(y, grad=True, rows=rows)
+            told = yield Ask(y, grad=True, target=target, rows=rows)
             best.see(y, told.margin)
             penalty, push = hinge(told)
             delta = (y - x0) / wide

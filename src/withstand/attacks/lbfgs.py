@@ -8,8 +8,7 @@ from torch import Tensor
 
 from withstand.attacks.parts.lbfgs import Level, minimise
 from withstand.attacks.parts.nearest import Best, tighten
-from withstand.attacks.parts.penalty import Scale
-from withstand.attacks.parts.targeting import by_distance
+from withstand.attacks.parts.penalty import Scale, aim
 from withstand.core.evidence import Ask, Loss, Told
 from withstand.core.registry import Count, attack
 from withstand.core.rng import RowRandom
@@ -44,7 +43,7 @@ class LBFGS:
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """The asks that choose a class, one an evaluation, and those of the last bisection."""
-        target = (yield from by_distance(x0, threat, 1))[:, 0]
+        target = yield from aim(x0, threat)
         told = yield Ask(x0, grad=True, target=target)
         scale, best = Scale.of(told), Best(threat, x0)
         weight = 4 * scale.weight  # a class at the border has the probability 1/2, so its slope is half the margin's

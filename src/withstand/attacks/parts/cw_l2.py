@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.parts.nearest import Best
-from withstand.attacks.parts.penalty import Rounds, Scale, hinge
+from withstand.attacks.parts.penalty import Rounds, Scale, aim, hinge
 from withstand.attacks.parts.squash import Squash
 from withstand.core.evidence import Ask
 from withstand.core.runner import Search
@@ -18,7 +18,8 @@ GAIN = 0.999
 
 def search(x0: Tensor, threat: Threat, steps: int, rounds: int, rate: float) -> Search:
     """One ask a step of the longest row."""
-    told = yield Ask(x0, grad=True)
+    target = yield from aim(x0, threat)
+    told = yield Ask(x0, grad=True, target=target)
     scale = Scale.of(told)
     walk = Rounds(Squash(threat, x0, scale.l2), x0, steps, rate)
     best = Best(threat, x0)
@@ -27,7 +28,7 @@ def search(x0: Tensor, threat: Threat, steps: int, rounds: int, rate: float) -> 
     rows = told.live
     while bool(rows.any()):
         x, slope = walk.x()
-        told = yield Ask(x, grad=True, rows=rows)
+        told = yield Ask(x, grad=True, target=target, rows=rows)
         best.see(x, told.margin)
         penalty, push = hinge(told)
         loss = vector_norm(x - x0, 2) ** 2 + weight * penalty

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.parts.nearest import Best, length
-from withstand.attacks.parts.penalty import Rounds, Scale, hinge
+from withstand.attacks.parts.penalty import Rounds, Scale, aim, hinge
 from withstand.attacks.parts.squash import Squash
 from withstand.core.evidence import Ask
 from withstand.core.runner import Search
@@ -30,7 +30,8 @@ CLOSE = 0.995
 
 def search(x0: Tensor, threat: Threat, steps: int, rounds: int, rate: float) -> Search:
     """One ask a step of the longest row."""
-    told = yield Ask(x0, grad=True)
+    target = yield from aim(x0, threat)
+    told = yield Ask(x0, grad=True, target=target)
     assert told.grad is not None
     scale = Scale.of(told)
     walk = Rounds(Squash(threat, x0, scale.linf), x0, steps, rate / 2)
@@ -41,7 +42,7 @@ def search(x0: Tensor, threat: Threat, steps: int, rounds: int, rate: float) -> 
     rows = told.live
     while bool(rows.any()):
         x, slope = walk.x()
-        told = yield Ask(x, grad=True, rows=rows)
+        told = yield Ask(x, grad=True, target=target, rows=rows)
         best.see(x, told.margin)
         penalty, push = hinge(told)
         delta, limit = x - x0, rowwise(bound, x)

@@ -2,16 +2,19 @@
 Wagner (2017, arXiv:1608.04644) share."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from withstand.attacks.parts.hyperplane import onto
 from withstand.attacks.parts.nearest import length
 from withstand.attacks.parts.probing import Adam
 from withstand.attacks.parts.squash import Squash
-from withstand.core.evidence import Told
-from withstand.core.threat import rowwise
+from withstand.attacks.parts.targeting import by_margin
+from withstand.core.evidence import Ask, Told
+from withstand.core.threat import Threat, rowwise
 
 PATIENCE = 10
 """Steps without a better loss after which a row's steps shrink."""
@@ -24,6 +27,20 @@ LEAST = 0.01
 
 BETTER = 0.999
 """A loss counts as better when it is less than this share of the best before."""
+
+
+def aim(x0: Tensor, threat: Threat, among: int = 20) -> Generator[Ask, Told, Tensor]:
+    """The target [B] that is nearest if the model were linear, within the domain, among those of smallest margin."""
+    told = yield Ask(x0)
+    near = by_margin(told, among)
+    told = yield Ask(x0, grad=True, target=near)
+    assert told.grad is not None
+    distances = []
+    for fall, slope in zip(told.loss.nan_to_num(math.inf).unbind(1), told.grad.flatten(2).unbind(1)):
+        move = onto(threat.norm, x0.flatten(1), slope, fall, threat.domain)
+        short = (slope * move).sum(1) > -0.999 * fall
+        distances.append(threat.distance(x0, x0 + move.reshape(x0.shape)).masked_fill(short, math.inf))
+    return near.gather(1, torch.stack(distances, 1).argmin(1, keepdim=True)).squeeze(1)
 
 
 def hinge(told: Told) -> tuple[Tensor, Tensor]:
