@@ -67,10 +67,14 @@ def test_the_audit_stage_finds_what_gradients_do_not_show() -> None:
     x0 = torch.full((30, 8), 0.45)
     y = torch.zeros(30, dtype=torch.long)
     blind = run(Worst(rounds=1, queries=0), Masked(), x0, y, Linf(0.1))
-    found = run(Worst(rounds=1, queries=100), Masked(), x0, y, Linf(0.1))
+    found = run(Worst(rounds=1, queries=100, then="none"), Masked(), x0, y, Linf(0.1))
     assert not blind.refuted.any()
     assert found.refuted.any()
     assert (found.stage[found.refuted] == AUDIT).all()
+    further = run(Worst(rounds=1, queries=100, then="square:queries=300"), Masked(), x0, y, Linf(0.1))
+    assert further.refuted.sum() > found.refuted.sum()
+    assert (further.queries[~further.refuted] > found.queries[~further.refuted] + 300).all()
+    assert (further.refuted | ~found.refuted).all()
 
 
 class Masked(nn.Module):

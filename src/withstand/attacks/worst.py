@@ -11,9 +11,10 @@ from withstand.attacks.parts.targeting import by_distance
 from withstand.attacks.parts.walks import cosine_walk, diversified
 from withstand.attacks.square import Square
 from withstand.core.evidence import Ask, Loss, Told
-from withstand.core.registry import Count, Natural, attack
+from withstand.core.found import Found
+from withstand.core.registry import Count, Natural, attack, build
 from withstand.core.rng import RowRandom
-from withstand.core.runner import Access, Search
+from withstand.core.runner import Access, Attack, Search
 from withstand.core.threat import Threat
 
 SHORT = 20
@@ -27,6 +28,10 @@ TARGETS = 3
 
 NEAR = 0.15
 """A row is near to a violation if its best margin is at most this share of the clean one."""
+
+BLIND = 0.3
+"""Share of zero gradients above which gradients are not trusted: more than a saturated cross-entropy could make, on
+which a quarter of the walks go."""
 
 AUDITED = 0.1
 """Share of the other rows that the score-only audit looks at, too."""
@@ -46,7 +51,8 @@ class Worst:
     diversified starts (Tashiro et al. 2020, arXiv:2003.06878). Rows brought near to a violation get two long walks and
     `rounds` more of the two kinds that find most. At last the Square attack (Andriushchenko et al. 2020,
     arXiv:1912.00049), which sees no gradients, looks at those rows and at a tenth of the others for `queries` queries:
-    what it finds tells that gradients mislead.
+    what it finds tells that gradients mislead. Where it found something, or gradients were blank or no numbers, `then`
+    attacks all rows left: the standard ensemble, unless another is named (`none`: no other).
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
@@ -55,6 +61,7 @@ class Worst:
 
     rounds: Count = 10
     queries: Natural = 500
+    then: str = "standard"
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """About 190 asks for every row; 45 a round, and the audit, for some."""
@@ -69,6 +76,14 @@ class Worst:
         if self.queries:
             chosen = near | (rng.uniform(()) < AUDITED)
             yield from staged(Square(queries=self.queries).search(x0, threat, rng.fork(0)), AUDIT, chosen)
+
+    def escalate(self, found: Found) -> Attack | None:
+        """The attack `then`, where gradients misled."""
+        if self.then == "none":
+            return None
+        blind = int(found.zero_gradients.sum()) > BLIND * int(found.gradients.sum())
+        misled = bool((found.stage[found.refuted] == AUDIT).any())
+        return build("attack", self.then) if blind or misled or bool(found.nonfinite.any()) else None
 
     def _floor(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Generator[Ask, Told, Tensor]:
         """What every row gets. Returns the order of its targets [B, T]."""

@@ -1,7 +1,6 @@
 """The nearest violation, by any attack: by its own search if it is minimal, else by bisection on the radius."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -59,28 +58,6 @@ def closest(
         high = torch.where(hit, torch.minimum(high, found.distance.to(high)), high)
         low = torch.where(hit, low, torch.maximum(low, radius))
         radius = torch.where(high < torch.inf, (low + high) / 2, 2 * low)
-        held = found if held is None else _nearer(held, found)
+        held = found if held is None else held.then(torch.arange(len(x0), device=x0.device), found)
     assert held is not None
     return held
-
-
-def _nearer(a: Found, b: Found) -> Found:
-    """Per row the nearer violation, with the costs of both."""
-    nearer = b.distance < a.distance
-    lower = ~(a.refuted | b.refuted) & (b.margin < a.margin)
-    taken = nearer | lower
-    wide = taken.reshape(-1, *(1,) * (a.x.dim() - 1))
-    mixed = {
-        name: torch.where(taken, getattr(b, name), getattr(a, name)) for name in ("margin", "distance", "late", "stage")
-    }
-    summed = {
-        name: getattr(a, name) + getattr(b, name) for name in ("queries", "gradients", "zero_gradients", "nonfinite")
-    }
-    return replace(
-        a,
-        x=torch.where(wide, b.x, a.x),
-        refuted=a.refuted | b.refuted,
-        stopped=a.stopped or b.stopped,
-        **mixed,
-        **summed,
-    )

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from dataclasses import replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.evidence import Ask, Told
+from withstand.core.found import Found
 from withstand.core.oracle import TILE, Access, Answer, ModelRaised, Oracle, usable
 from withstand.core.property import Argmax, Property
 from withstand.core.registry import describe, name_of
@@ -27,7 +28,8 @@ class Attack(Protocol):
     """The form of an attack (see `withstand.core.registry.attack`).
 
     Two more ClassVars are optional. `roams`: the attack's points may lie anywhere in the domain, not only in the
-    threat. `minimal`: it roams, and looks for the nearest violation.
+    threat. `minimal`: it roams, and looks for the nearest violation. So is a method `escalate(found)`, which names the
+    attack to run on the rows left (or None) by what was found on all of them.
     """
 
     norms: ClassVar[tuple[str, ...]]
@@ -44,39 +46,6 @@ def roams(attack: Attack) -> bool:
 def is_minimal(attack: Attack) -> bool:
     """Whether an attack looks for the nearest violation by itself."""
     return getattr(attack, "minimal", False)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an attack found, per row [B]. Rows refuted hold a point of the threat that the model gets wrong.
-
-    x: the best point (`threat.start(x0)` where nothing was better). margin, clean_margin: at x and at x0. distance: of
-    x from x0 (infinite unless refuted). queries: forward passes, the clean one included; gradients: backward passes.
-    zero_gradients: answers whose gradient was exactly zero. nonfinite: answers that held a NaN or an infinity. late:
-    share of the whole fall of the margin that came in the last tenth of the asks (0 if refuted). stage: the stage of
-    the attack that found x (-1: none did). stopped: why the search of a row ended before its own end ("time",
-    "queries"), or None.
-    """
-
-    x: Tensor
-    margin: Tensor
-    clean_margin: Tensor
-    refuted: Tensor
-    distance: Tensor
-    queries: Tensor
-    gradients: Tensor
-    zero_gradients: Tensor
-    nonfinite: Tensor
-    late: Tensor
-    stage: Tensor
-    stopped: str | None = None
-
-    @classmethod
-    def join(cls, parts: list[Self]) -> Self:
-        """Rows of several results in a row."""
-        names = [name for name in cls.__dataclass_fields__ if name != "stopped"]
-        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-        return cls(**joined, stopped=next((part.stopped for part in parts if part.stopped), None))
 
 
 def run(
@@ -129,7 +98,35 @@ def run(
         except ModelRaised as raised:
             at = int(rows[raised.row])
             raise ModelRaised(at, raised.error, numbers[at]) from raised
-    return Found.join(parts)
+    found = Found.join(parts)
+    further = escalation(attack, found)
+    if further is None or budget.spent or threat.norm not in further.norms:
+        return found
+    rows = (~found.refuted & (found.clean_margin > 0)).nonzero().squeeze(1)
+    left = budget.share(1.0, None if budget.queries is None else budget.queries - int(found.queries.max()))
+    later = run(
+        further,
+        model,
+        x0[rows],
+        y[rows],
+        threat.pick(rows, x0),
+        property,
+        ids=[numbers[i] for i in rows.tolist()],
+        seed=seed,
+        budget=left,
+        access=access,
+        batch=batch,
+        probes=probes,
+        surrogate=surrogate,
+        draws=draws,
+    )
+    return found.then(rows, later)
+
+
+def escalation(attack: Attack, found: Found) -> Attack | None:
+    """The attack that an attack wants run on what it left, because of what it saw; None for most."""
+    escalate = getattr(attack, "escalate", None)
+    return None if escalate is None else escalate(found)
 
 
 def check_fit(
