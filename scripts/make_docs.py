@@ -6,9 +6,11 @@ disk differs from what would be written.
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from withstand.bounds.rule import rules
 from withstand.cli.app import app
@@ -16,6 +18,7 @@ from withstand.core.registry import components
 from withstand.graph.ops import OPS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "attacks.json"
 KINDS = {"attack": "attacks", "verifier": "verifiers"}
 OPTION = {"attack": "--attack", "verifier": "--method"}
 VERB = {"attack": "attack", "verifier": "verify"}
@@ -82,8 +85,36 @@ def method_page(kind: str, name: str, cls: type) -> str:
         lines += [f"Needs: {needs.get(str(access), str(access))}.", ""]
     lines += ["## Parameters", "", *parameter_table(cls), "", "## On the command line", ""]
     lines += ["```console", "$ " + example(kind, name, cls), "```", ""]
+    lines += measured(name)
     lines += [f"Source: `src/{cls.__module__.replace('.', '/')}.py`.", ""]
     return "\n".join(lines)
+
+
+def measured(name: str) -> list[str]:
+    """The rows of the benchmark that an attack ran in, with its cost a sample and the other packages' figures."""
+    held = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    rows = [row for row in held.values() if any(is_of(name, entry) for entry in [row["ours"], *row["others"]])]
+    if not rows:
+        return []
+    lines = ["## In the benchmark", "", "CPU seconds of one thread; what the figures mean, and the command that prints"]
+    lines += ["them, is in `benchmarks/README.md`.", ""]
+    lines += ["| work | attack | figure | seconds a sample | queries a sample |", "|---|---|---|---|---|"]
+    for row in rows:
+        work = f"`{row['model']}` `{row['threat']}`, {row['count']} images"
+        for entry in filter(lambda entry: entry["score"], [row["ours"], *row["others"]]):
+            score, library = entry["score"], entry["library"]
+            who = f"`{entry['name']}`" if library == "withstand" else f"{library} {entry['name']}"
+            value = score[row["figure"]]
+            figure = f"{row['figure']} " + ("infinite" if value is None else f"{value:.4g}")
+            cells = [work, who, figure, f"{score['seconds'] / row['count']:.3g}", f"{score['queries']:.0f}"]
+            lines.append("| " + " | ".join(map(cell, cells)) + " |")
+            work = ""
+    return [*lines, ""]
+
+
+def is_of(name: str, entry: dict[str, Any]) -> bool:
+    """Whether an entry of the benchmark is a measured attack of this package and this name."""
+    return entry["library"] == "withstand" and entry["name"].partition(":")[0] == name and entry["score"] is not None
 
 
 def own(kind: str) -> dict[str, type]:

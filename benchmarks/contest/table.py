@@ -24,6 +24,12 @@ class Entry:
     score: Score | None = None
     why: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry as JSON values; figures that are not finite are null."""
+        score = {} if self.score is None else asdict(self.score)
+        finite = {name: value if math.isfinite(value) else None for name, value in score.items()}
+        return {"library": self.library, "name": self.name, "score": finite or None, "why": self.why}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -93,7 +99,7 @@ class Outcome:
         row = self.row
         held = {"model": row.model, "threat": row.threat, "count": self.count, "figure": row.figure}
         held["target"] = None if row.target is None else asdict(row.target)
-        entries = {"ours": asdict(self.ours), "others": [asdict(entry) for entry in self.others]}
+        entries = {"ours": self.ours.to_json(), "others": [entry.to_json() for entry in self.others]}
         return {**held, **entries, "verdict": self.verdict(), "date": str(date.today())}
 
 
