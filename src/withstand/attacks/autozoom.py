@@ -49,7 +49,7 @@ class Autozoom:
     side: Count = 14
     decoder: str = ""
     directions: Count = 4
-    rate: Positive = 0.05
+    rate: Positive = 0.02
     width: Positive = 0.01
     weight: Positive = 10.0
     steps: Count = 100

@@ -12,7 +12,7 @@ from withstand.core.threat import Threat, rowwise
 
 Asking = Generator[Ask, Told, Tensor]
 
-STARTS = 40
+STARTS = 100
 """Points tried for a first violation; rows where none of them is one end."""
 
 
@@ -78,9 +78,10 @@ def _far_point(x0: Tensor, threat: Threat, rng: RowRandom, draw: int) -> Tensor:
     share = rowwise(rng.uniform((), x0.dtype), x0)
     kind = draw % 4
     if kind == 1:
-        coarse = rng.signs(tuple(max(1, math.ceil(n / 4)) for n in shape), x0.dtype)
+        block = (4, 1, 2)[draw // 4 % 3]
+        coarse = rng.signs(tuple(math.ceil(n / block) for n in shape), x0.dtype)
         for axis, n in enumerate(shape, 1):
-            coarse = coarse.repeat_interleave(4, axis).narrow(axis, 0, n)
+            coarse = coarse.repeat_interleave(block, axis).narrow(axis, 0, n)
         return torch.where(coarse > 0, high, low)
     if kind == 2:
         return (1 - share) * (low + high - x0) + share * noise
