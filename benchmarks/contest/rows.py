@@ -143,8 +143,8 @@ ROWS = (
         "median",
         Own("cw", nearest=True),
         (
-            foolbox("C&W, 9 x 1000", "L2CarliniWagnerAttack", steps=1000),
-            adv_lib("C&W, 9 x 1000", "carlini_wagner_l2", max_iterations=1000),
+            foolbox("C&W, 9 x 200", "L2CarliniWagnerAttack", steps=200, stepsize=0.05),
+            adv_lib("C&W, 9 x 200", "carlini_wagner_l2", max_iterations=200, learning_rate=0.05),
         ),
         Target(1.158),
     ),
