@@ -23,7 +23,7 @@ class APGD:
     momentum ends when a row goes back to its best point.
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "flow+linf")
     access: ClassVar[Access] = Access.GRADIENT
 
     steps: Count = 100

@@ -14,11 +14,12 @@ from withstand.core.threat_text import parse_threat
 from withstand.io.properties import load_property
 
 ATTACKS = (
-    *("noise", "pgd", "greedy-pixels", "apgd:loss=ce", "apgd:restarts=5"),
+    *("noise", "rotate-translate", "pgd:steps=20", "greedy-pixels", "worst:queries=0"),
     *("square:queries=1000", "sparse-rs:queries=1000"),
 )
 """Attacks of an audit, cheap to dear; score-only attacks after the first gradient attack serve as an alarm. Those that
-do not work in the threat's norm, or walk down a loss that the property does not offer, are left out."""
+do not work in the threat's norm, or walk down a loss that the property does not offer, are left out. The alarm takes
+the place of the score-only stage that `worst` has of its own."""
 
 VERIFIERS = ("ibp", "crown", "crown:lower=zero")
 """Verifiers of an audit, cheap to dear."""

@@ -8,18 +8,25 @@ import typer
 from withstand.cli.options import Json
 from withstand.cli.output import print_json, print_table
 
+KINDS = {"attacks": ("attack", "universal"), "verifiers": ("verifier",)}
+"""Words in place of a folder that list methods, and the kinds they list."""
+
 
 def ls(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Where the run folders lie; ./runs unless given.", show_default=False),
+        typer.Argument(
+            metavar="[DIR]",
+            help="Where the run folders lie, ./runs unless given; or attacks, or verifiers.",
+            show_default=False,
+        ),
     ] = None,
     methods: Annotated[bool, typer.Option("--methods", help="List attacks and verifiers instead of runs.")] = False,
     json: Json = False,
 ) -> None:
     """List runs with their numbers, or the installed methods."""
-    if methods:
-        _list_methods(json)
+    if methods or (folder is not None and str(folder) in KINDS and not folder.is_dir()):
+        _list_methods(KINDS.get(str(folder), ()), json)
         return
     import withstand
 
@@ -37,18 +44,27 @@ def _numbers(summary) -> tuple[object, object, object]:
     return summary.n, f"{summary.certified_accuracy:.2%}", f"{summary.attacked_accuracy:.2%}"
 
 
-def _list_methods(json: bool) -> None:
+def _list_methods(kinds: tuple[str, ...], json: bool) -> None:
+    """Methods of some kinds (none named: of all)."""
     import inspect
     import re
 
     from withstand.core.registry import FOLDERS, components
 
     found = [
-        (kind, name, re.split(r" \(|[.;]\s", " ".join((inspect.getdoc(cls) or "").split()))[0])
-        for kind in FOLDERS
+        (
+            kind,
+            name,
+            ", ".join(getattr(cls, "norms", ())),
+            str(getattr(cls, "access", "")),
+            re.split(r" \(|[.;]\s", " ".join((inspect.getdoc(cls) or "").split()))[0],
+        )
+        for kind in kinds or FOLDERS
         for name, cls in components(kind).items()
     ]
     if json:
-        print_json({"methods": [dict(zip(("kind", "name", "summary"), row, strict=True)) for row in found]})
+        print_json(
+            {"methods": [dict(zip(("kind", "name", "threats", "needs", "summary"), row, strict=True)) for row in found]}
+        )
     else:
-        print_table(("kind", "name", "in one sentence"), found)
+        print_table(("kind", "name", "threats", "needs", "in one sentence"), found)
