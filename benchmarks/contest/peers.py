@@ -92,14 +92,16 @@ def art(name: str, kind: str, **given: Any) -> Peer:
     return Peer("ART", name, "art.attacks.evasion", make)
 
 
-def art_universal(name: str, kind: str, **given: Any) -> Peer:
-    """A universal attack of ART: fitted on training images, added to the task's."""
+def art_universal(name: str, kind: str, images: int, **given: Any) -> Peer:
+    """A universal attack of ART: fitted on the first training images, added to the task's."""
 
     def make(task: Task, package: Any) -> Attack:
-        attack = getattr(package, kind)(_art_classifier(task), verbose=False, **_at_radius(given, task))
+        attack = getattr(package, kind)(
+            _art_classifier(task), "deepfool", {"verbose": False}, verbose=False, **_at_radius(given, task)
+        )
 
         def work() -> Tensor:
-            attack.generate(task.fitted.numpy())
+            attack.generate(task.fitted[:images].numpy())
             return (task.x + torch.tensor(attack.noise)).clamp(0, 1)
 
         return work

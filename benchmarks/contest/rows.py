@@ -204,7 +204,7 @@ ROWS = (
         1000,
         "fooling",
         Own("uap"),
-        (art_universal("UAP", "UniversalPerturbation", norm="inf", eps=True),),
+        (art_universal("UAP, fitted on 200", "UniversalPerturbation", 200, norm="inf", eps=True, max_iter=2),),
         Target(0.5),
     ),
     Row("guap", "mnist-plain", "flow+linf:0.1,0.1", 1000, "fooling", Own("guap")),
