@@ -9,6 +9,7 @@ from torch import Tensor
 from withstand.attacks.parts.stages import staged
 from withstand.attacks.parts.targeting import by_distance
 from withstand.attacks.parts.walks import cosine_walk, diversified
+from withstand.attacks.sparse_rs import SparseRS
 from withstand.attacks.square import Square
 from withstand.core.evidence import Ask, Loss, Told
 from withstand.core.found import Found
@@ -49,13 +50,14 @@ class Worst:
     Every row gets walks of 20 steps on the margin and on the cross-entropy, from corners of the threat and from the
     clean input, walks towards its three nearest targets (Melamed et al. 2024, arXiv:2407.02240), and walks from
     diversified starts (Tashiro et al. 2020, arXiv:2003.06878). Rows brought near to a violation get two long walks and
-    `rounds` more of the two kinds that find most. At last the Square attack (Andriushchenko et al. 2020,
-    arXiv:1912.00049), which sees no gradients, looks at those rows and at a tenth of the others for `queries` queries:
-    what it finds tells that gradients mislead. Where it found something, or gradients were blank or no numbers, `then`
+    `rounds` more of the two kinds that find most. At last an attack that sees no gradients, Square
+    (Andriushchenko et al. 2020, arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et al. 2022, arXiv:2006.12834),
+    looks at those rows and at a tenth of the others for `queries` queries: what it finds tells that gradients mislead.
+    Where it found something, or gradients were blank or no numbers, `then`
     attacks all rows left: the standard ensemble, unless another is named (`none`: no other).
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "flow+linf")
     access: ClassVar[Access] = Access.GRADIENT
     roams: ClassVar[bool] = True
 
@@ -73,9 +75,10 @@ class Worst:
             yield from staged(walk, stage, near)
         for number in range(self.rounds):
             yield from staged(_round(x0, threat, rng), ROUNDS + number, near)
-        if self.queries:
+        auditor = next((kind for kind in (Square, SparseRS) if threat.norm in kind.norms), None)
+        if self.queries and auditor is not None:
             chosen = near | (rng.uniform(()) < AUDITED)
-            yield from staged(Square(queries=self.queries).search(x0, threat, rng.fork(0)), AUDIT, chosen)
+            yield from staged(auditor(queries=self.queries).search(x0, threat, rng.fork(0)), AUDIT, chosen)
 
     def escalate(self, found: Found) -> Attack | None:
         """The attack `then`, where gradients misled."""

@@ -7,8 +7,10 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from withstand.auditing.alarms import LUCK
 from withstand.auditing.block import Block, Setup
 from withstand.auditing.curve import Reach
+from withstand.auditing.plan import misfit
 from withstand.core.budget import Budget
 from withstand.core.judge import Contradiction, Status
 from withstand.core.records import SampleRecord
@@ -26,6 +28,13 @@ WIDE = "pgd:steps=20,start=false"
 
 SHORT = "pgd:steps=20"
 """The attack of the curve's other radii."""
+
+
+ENSEMBLE = "standard"
+"""The attack of all open rows where an alarm says that gradients mislead."""
+
+SURPRISES = 3
+"""Witnesses of a score-only attack, beyond what luck finds, that say so."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,9 @@ def _stages(block: Block) -> list[Stage]:
     early, late = setup.attacks[:2], setup.attacks[2:]
     alarms = [attack for attack in late if attack.access is Access.SCORES]
     dear = [attack for attack in late if attack.access is not Access.SCORES]
-    stages: list[Stage] = [(name_of(a), partial(_attack_open, block, a)) for a in early]
-    stages += [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[:2]]
+    stages: list[Stage] = [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[:1]]
+    stages += [(name_of(a), partial(_attack_open, block, a)) for a in early]
+    stages += [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[1:2]]
     stages += [(name_of(a), partial(_attack_open, block, a)) for a in dear]
     stages += [(name_of(v), partial(_prove_open, block, v)) for v in setup.verifiers[2:]]
     if any(attack.access is Access.GRADIENT for attack in setup.attacks):
@@ -97,6 +107,7 @@ def _stages(block: Block) -> list[Stage]:
         if one_step is not None:
             stages.append((ONE_STEP, partial(_attack_open, block, one_step, flag="one-step")))
         stages += [(name_of(a), partial(_attack_sampled, block, a)) for a in alarms]
+        stages.append((ENSEMBLE, partial(_attack_misled, block)))
         stages.append(("wide pgd", partial(_attack_wide, block)))
     return stages
 
@@ -115,6 +126,17 @@ def _attack_open(block: Block, attack: Attack, budget: Budget, flag: str | None 
 
 def _attack_sampled(block: Block, attack: Attack, budget: Budget) -> None:
     block.attack(attack, block.sampled(block.open), budget, flag="black-box")
+
+
+def _attack_misled(block: Block, budget: Budget) -> None:
+    """Run the standard ensemble on all open rows where the alarms saw that gradients mislead."""
+    hits = sum("black-box" in flags for flags in block.flags)
+    seen = hits + sum("black-box-miss" in flags for flags in block.flags)
+    attack = _probe(ENSEMBLE, block.setup.threat)
+    if attack is None or hits < SURPRISES or hits <= LUCK * seen:
+        return
+    if misfit(attack, block.setup.threat.norm, block.setup.property.losses) is None:
+        block.attack(attack, block.open, budget)
 
 
 def _prove_open(block: Block, verifier: Verifier, budget: Budget) -> None:
