@@ -1,4 +1,4 @@
-"""Write docs/commands.md and docs/methods/: the verbs, attacks, verifiers and operators, from their own docstrings.
+"""Write docs/commands.md and docs/methods/: verbs, attacks, verifiers and operators, from their own docstrings.
 
 Usage: python scripts/make_docs.py [--check]. With --check nothing is written, and the exit code is 1 when a page on
 disk differs from what would be written.
@@ -10,7 +10,9 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
 
 from withstand.bounds.rule import rules
 from withstand.cli.app import app
@@ -19,9 +21,27 @@ from withstand.graph.ops import OPS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "attacks.json"
-KINDS = {"attack": "attacks", "verifier": "verifiers"}
-OPTION = {"attack": "--attack", "verifier": "--method"}
-VERB = {"attack": "attack", "verifier": "verify"}
+KINDS = {"attack": "attacks", "universal": "universal", "verifier": "verifiers"}
+HEADINGS = {"attack": "Attacks", "universal": "Universal attacks", "verifier": "Verifiers"}
+OPTION = {"attack": "--attack", "universal": "--attack", "verifier": "--method"}
+VERB = {"attack": "attack", "universal": "attack", "verifier": "verify"}
+THREATS = {
+    "linf": "linf:0.1",
+    "l2": "l2:0.5",
+    "l1": "l1:1",
+    "l0": "l0:5",
+    "patch": "patch:3x3",
+    "flow": "flow:0.3",
+    "spatial": "spatial:30,2",
+    "flow+linf": "flow+linf:0.1,0.1",
+}
+"""The threat of an example, by the first norm that a method declares."""
+
+NEEDS = {
+    "gradient": "gradients of the model",
+    "scores": "the model's outputs only (black box)",
+    "labels": "the class that the model names, and no more (black box, decision-based)",
+}
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 DOI = re.compile(r"doi:(10\.[^\s,;)]+[^\s,;).])")
 
@@ -57,17 +77,24 @@ def parameter_table(cls: type) -> list[str]:
         return ["It has no parameters."]
     lines = ["| parameter | type | default |", "|---|---|---|"]
     for field in fields:
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-        kind = re.sub(r"\b(?:\w+\.)+", "", str(field.type)) if "[" in str(field.type) else kind
         default = field.default if field.default is not dataclasses.MISSING else "made for each use"
-        lines.append(f"| `{field.name}` | `{cell(kind)}` | `{cell(default)}` |")
+        lines.append(f"| `{field.name}` | {cell(kind_of(field.type))} | `{cell(default)}` |")
     return lines
+
+
+def kind_of(hint: Any) -> str:
+    """A parameter's type in words: `int, at least 1`."""
+    base, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if get_origin(base) is Literal:
+        return " or ".join(f"`{word}`" for word in get_args(base))
+    words = {Ge: "at least", Gt: "above", Le: "at most"}
+    told = [f"{words[type(limit)]} {dataclasses.astuple(limit)[0]}" for limit in limits]
+    return ", ".join([base if isinstance(base, str) else base.__name__, *told])
 
 
 def example(kind: str, name: str, cls: type) -> str:
     """A command that uses the method on a built-in model."""
-    norms = getattr(cls, "norms", ("linf",))
-    threat = {"l2": "l2:0.5", "l1": "l1:1"}.get(norms[0], "linf:0.1")
+    threat = THREATS[getattr(cls, "norms", ("linf",))[0]]
     number = next((f for f in dataclasses.fields(cls) if type(f.default) is int), None)
     text = f"{name}:{number.name}={number.default}" if number else name
     return f"withstand {VERB[kind]} digits-cnn --data digits --threat {threat} {OPTION[kind]} {text}"
@@ -81,8 +108,7 @@ def method_page(kind: str, name: str, cls: type) -> str:
     if norms := getattr(cls, "norms", None):
         lines += ["Threats: " + ", ".join(f"`{norm}`" for norm in norms) + ".", ""]
     if access := getattr(cls, "access", None):
-        needs = {"gradient": "gradients of the model", "scores": "the model's outputs only (black box)"}
-        lines += [f"Needs: {needs.get(str(access), str(access))}.", ""]
+        lines += [f"Needs: {NEEDS[str(access)]}.", ""]
     lines += ["## Parameters", "", *parameter_table(cls), "", "## On the command line", ""]
     lines += ["```console", "$ " + example(kind, name, cls), "```", ""]
     lines += measured(name)
@@ -175,7 +201,7 @@ def pages() -> dict[str, str]:
     made = {"commands.md": commands_page(), "methods/operators.md": operators_page()}
     tables: dict[str, dict[str, str]] = {}
     for kind, folder in KINDS.items():
-        rows = tables.setdefault(folder.capitalize(), {})
+        rows = tables.setdefault(HEADINGS[kind], {})
         for name, cls in own(kind).items():
             made[f"methods/{folder}/{name}.md"] = method_page(kind, name, cls)
             rows[f"{folder}/{name}.md"] = prose(cls)[0]
