@@ -1,6 +1,6 @@
 """The runner: budgets, estimates, best points, bookkeeping."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
@@ -14,7 +14,7 @@ from withstand.core.balls import L2, Linf
 from withstand.core.box import Box
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
-from withstand.core.evidence import Ask
+from withstand.core.evidence import Ask, Told
 from withstand.core.property import Argmax, Band
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Found, Search, run
@@ -241,3 +241,37 @@ def test_models_are_left_as_they_are() -> None:
     torch.testing.assert_close(Argmax().margin(net(found.x), y).detach(), found.margin)
     assert net.weight.grad is None
     assert torch.equal(net.weight, before)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An attack that asks about each row as often as its first pixel says, and keeps what it was told."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    access: ClassVar[Access] = Access.GRADIENT
+
+    told: list[Told] = field(default_factory=list, compare=False)
+
+    def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+        x = x0
+        asks = (x0[:, 0] * 40).round()
+        for number in range(40):
+            told = yield Ask(x, grad=True, rows=(number % 2 == 0) & (number < 2 * asks) | (number >= 40 - asks))
+            self.told.append(told)
+            assert told.grad is not None
+            x = threat.project(x0, x - 0.004 * told.grad.sign())
+
+
+def test_rows_asked_at_times_of_their_own_do_not_depend_on_the_batch() -> None:
+    x0 = torch.linspace(0.25, 0.5, 6)[:, None].expand(6, 3) + torch.tensor([0.0, 0.1, 0.2])
+
+    def bent(x: Tensor) -> Tensor:
+        return torch.stack([x.sin().sum(1) + 5, x.prod(1)], 1)
+
+    for access in (Access.GRADIENT, Access.SCORES):
+        whole = run(Patient(), bent, x0, zeros(6), Linf(0.1), access=access, probes=2)
+        assert (whole.late > 0).any()
+        for i in range(6):
+            alone = run(Patient(), bent, x0[i : i + 1], zeros(1), Linf(0.1), ids=[i], access=access, probes=2)
+            for name in ("x", "margin", "queries", "late"):
+                assert torch.equal(getattr(whole, name)[i : i + 1], getattr(alone, name)), name

@@ -48,9 +48,9 @@ class RowRandom:
         self.seeds = seeds
         self._draws = 0
 
-    def fork(self, label: int) -> "RowRandom":
-        """Streams of their own, one for every label; they take nothing from these."""
-        return RowRandom(_mix(_mix(self.seeds) + label * GOLDEN % 2**63))
+    def fork(self, label: int | Tensor) -> "RowRandom":
+        """Streams of their own, one for every label (int64 [B]: a label a row); they take nothing from these."""
+        return RowRandom(_mix(_mix(self.seeds) + (label * GOLDEN & (2**63 - 1))))
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """64 random bits an element as int64 [B, *shape]."""

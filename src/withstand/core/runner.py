@@ -165,7 +165,9 @@ class _Chunk:
         self.queries = torch.full_like(self.live, oracle.draws, dtype=torch.long)
         self.gradients, self.zeros, self.nonfinite = (torch.zeros_like(self.queries) for _ in range(3))
         self.stage = torch.full_like(self.queries, -1)
-        self.history: list[Tensor] = []
+        self.asks = torch.zeros_like(self.queries)
+        self.history: list[tuple[Tensor, Tensor]] = []
+        """After every ask, how many each row has had, and its margin."""
         self.stopped: str | None = None
 
     def drive(self, attack: Attack) -> Found:
@@ -188,7 +190,8 @@ class _Chunk:
             began = time.monotonic()
             told = self._tell(ask, rows, lead)
             self.queries[rows] += cost
-            self.history.append(self.margin.clone())
+            self.asks[rows] += 1
+            self.history.append((self.asks.clone(), self.margin.clone()))
             if len(rows):
                 pace = (time.monotonic() - began) / cost
         search.close()
@@ -215,7 +218,7 @@ class _Chunk:
         x = (ask.x if every else ask.x[rows]).detach().to(self.x0.dtype).reshape(len(flat), *self.best.shape[1:])
         oracle = self.oracle.pick(flat, self.x0)
         x = x if oracle.threat.rendered else oracle.threat.deploy(x0, x)
-        rng = RowRandom(_spread(self.seeds[rows], points)).fork(len(self.history) + 1)
+        rng = RowRandom(_spread(self.seeds[rows], points)).fork(self.asks[flat] + 1)
         answer, margin = oracle.answer(x0, x, y, _part(ask, rows, lead), rng)
         broken = ~margin.isfinite()
         grad = answer.grad
@@ -245,7 +248,8 @@ class _Chunk:
     def _silence(self, ask: Ask, lead: tuple[int, ...]) -> Told:
         """The answer to an ask about rows of which none is left."""
         margin = self.margin.new_full((len(self.x0), *lead), torch.inf)
-        loss = margin if ask.target is None else margin.new_full(ask.target.shape, torch.inf)
+        every = ask.target is not None and ask.target.dim() == 2 and not lead
+        loss = margin.new_full(ask.target.shape, torch.inf) if every and ask.target is not None else margin
         grad = self.x0.new_zeros(*loss.shape, *self.best.shape[1:]) if ask.grad else None
         return Told(margin, loss, grad, margin.new_full((*margin.shape, self.aims), torch.inf), self.live)
 
@@ -282,11 +286,6 @@ class _Chunk:
             self.best[strayed], self.margin[strayed] = threat.start(self.x0)[strayed], self.clean[strayed]
             far = threat.distance(self.x0, self.best)
             self.distance = torch.where(self.refuted, far, torch.inf)
-        late = torch.zeros_like(self.margin)
-        if len(self.history) >= 10:
-            earlier = self.history[int(len(self.history) * 0.9)]
-            late = (earlier - self.margin) / (self.clean - self.margin).clamp(min=1e-12)
-            late = late.masked_fill(self.refuted, 0.0)
         return Found(
             x=self.best,
             margin=self.margin,
@@ -297,14 +296,25 @@ class _Chunk:
             gradients=self.gradients,
             zero_gradients=self.zeros,
             nonfinite=self.nonfinite,
-            late=late,
+            late=self._late(),
             stage=self.stage,
             stopped=self.stopped,
         )
 
+    def _late(self) -> Tensor:
+        """See `Found.late`. Each row's own asks count, since attacks may leave rows out of an ask."""
+        if len(self.history) < 10:
+            return torch.zeros_like(self.margin)
+        asks, margins = (torch.stack(parts) for parts in zip(*self.history, strict=True))
+        place = (asks <= self.asks * 9 // 10).sum(0, keepdim=True).clamp(max=len(asks) - 1)
+        fall = margins.gather(0, place)[0] - self.margin
+        late = fall / (self.clean - self.margin).clamp(min=1e-12)
+        return late.masked_fill(self.refuted | (self.asks < 10), 0.0)
+
 
 def _sign(margin: Tensor) -> Tensor:
-    return torch.where(margin > 0, 1.0, -1.0).to(margin)
+    """-1 where the property is violated, else 1, also where the margin is no number."""
+    return torch.where(margin <= 0, -1.0, 1.0).to(margin)
 
 
 def _spread(seeds: Tensor, points: int) -> Tensor:
