@@ -1,13 +1,13 @@
 """The standard ensemble of parameter-free attacks."""
 
-from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from withstand.attacks.fab import FAB
 from withstand.attacks.fab_t import FabT
-from withstand.attacks.parts.stages import staged
+from withstand.attacks.parts.stages import Begin, Field
 from withstand.attacks.parts.targeting import by_margin
 from withstand.attacks.parts.walks import Walk, at, halving_walk, narrowing_walk
 from withstand.attacks.square import Square
@@ -42,25 +42,23 @@ class Standard:
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """The asks of the members in turn; the stage is the member's number."""
-        for stage, member in enumerate(self._members(x0, threat, rng)):
-            yield from staged(member, stage)
+        field = Field(x0, threat, rng)
+        for stage, member in enumerate(self._members(threat)):
+            yield from field.stage(member, stage)
 
-    def _members(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Iterator[Search]:
-        square = Square(queries=self.queries).search(x0, threat, rng.fork(3))
-        fab_t = FabT(steps=self.steps, targets=self.targets).search(x0, threat, rng.fork(2))
-        targeted = [self._towards(x0, threat, rng.fork(1)), fab_t]
+    def _members(self, threat: Threat) -> list[Begin]:
+        square, fab_t = Square(queries=self.queries), FabT(steps=self.steps, targets=self.targets)
         if self.version == "standard":
-            yield self._restarted(x0, threat, rng.fork(0), "ce", 5 if threat.norm == "l1" else 1)
-            yield from (*targeted, square)
-            return
-        restarts = 5 if self.version == "plus" else 1
-        yield self._restarted(x0, threat, rng.fork(0), "ce", restarts)
-        yield self._restarted(x0, threat, rng.fork(4), "dlr", restarts)
+            runs = 5 if threat.norm == "l1" else 1
+            return [partial(self._restarted, "ce", runs), self._towards, fab_t.search, square.search]
+        runs = 5 if self.version == "plus" else 1
+        members: list[Begin] = [partial(self._restarted, "ce", runs), partial(self._restarted, "dlr", runs)]
         if self.version == "plus":
             fab = FAB(steps=self.steps, targets=self.targets, restarts=5)
-            yield from (fab.search(x0, threat, rng.fork(5)), square, *targeted)
+            members += [fab.search, square.search, self._towards, fab_t.search]
+        return members
 
-    def _restarted(self, x0: Tensor, threat: Threat, rng: RowRandom, loss: Loss, restarts: int) -> Search:
+    def _restarted(self, loss: Loss, restarts: int, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         for _ in range(restarts):
             yield from self._walk(x0, threat, rng, Ask(x0, loss=loss))
 

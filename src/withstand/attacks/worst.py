@@ -1,17 +1,17 @@
 """The project's own schedule: the worst case of the standard ensemble at a small part of its cost."""
 
-from collections.abc import Generator
+from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from withstand.attacks.parts.stages import staged
+from withstand.attacks.nearest import Nearest
+from withstand.attacks.parts.stages import Begin, Field
 from withstand.attacks.parts.targeting import by_distance
-from withstand.attacks.parts.walks import cosine_walk, diversified
+from withstand.attacks.parts.walks import Walk, cosine_walk, diversified
 from withstand.attacks.sparse_rs import SparseRS
 from withstand.attacks.square import Square
-from withstand.core.evidence import Ask, Loss, Told
+from withstand.core.evidence import Ask, Loss
 from withstand.core.found import Found
 from withstand.core.registry import Count, Natural, attack, build
 from withstand.core.rng import RowRandom
@@ -30,6 +30,9 @@ TARGETS = 3
 NEAR = 0.15
 """A row is near to a violation if its best margin is at most this share of the clean one."""
 
+CLOSE = 0.04
+"""The same for the last two thirds of the rounds."""
+
 BLIND = 0.3
 """Share of zero gradients above which gradients are not trusted: more than a saturated cross-entropy could make, on
 which a quarter of the walks go."""
@@ -37,9 +40,8 @@ which a quarter of the walks go."""
 AUDITED = 0.1
 """Share of the other rows that the score-only audit looks at, too."""
 
-LOSSES: tuple[Loss, ...] = ("margin", "smooth")
-DIVERSE, LONG, ROUNDS, AUDIT = 10, 20, 30, 99
-"""Numbers of stages (see `Found.stage`): the first diversified walk, the first round, the audit."""
+ROUND = ("l2", "l1")
+"""Norms in which searches for the nearest violation find what walks inside the threat do not."""
 
 
 @attack
@@ -49,36 +51,39 @@ class Worst:
 
     Every row gets walks of 20 steps on the margin and on the cross-entropy, from corners of the threat and from the
     clean input, walks towards its three nearest targets (Melamed et al. 2024, arXiv:2407.02240), and walks from
-    diversified starts (Tashiro et al. 2020, arXiv:2003.06878). Rows brought near to a violation get two long walks and
-    `rounds` more of the two kinds that find most. At last an attack that sees no gradients, Square
-    (Andriushchenko et al. 2020, arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et al. 2022, arXiv:2006.12834),
-    looks at those rows and at a tenth of the others for `queries` queries: what it finds tells that gradients mislead.
-    Where it found something, or gradients were blank or no numbers, `then`
-    attacks all rows left: the standard ensemble, unless another is named (`none`: no other).
+    diversified starts (Tashiro et al. 2020, arXiv:2003.06878); in l2 and l1 the attack `nearest`, too. Rows brought
+    near to a violation get a third of `rounds`, pairs of walks of the kinds that find most; the nearest of them get
+    all rounds, and long walks. At last an attack that sees no gradients, Square (Andriushchenko et al. 2020,
+    arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et al. 2022, arXiv:2006.12834), looks at those rows and at a
+    tenth of the others for `queries` queries: what it finds tells that gradients mislead. Where it found something, or
+    gradients were blank or no numbers, `then` attacks all rows left: the standard ensemble, unless another is named
+    (`none`: no other).
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "flow+linf")
     access: ClassVar[Access] = Access.GRADIENT
     roams: ClassVar[bool] = True
 
-    rounds: Count = 10
-    queries: Natural = 500
+    rounds: Count = 12
+    queries: Natural = 200
     then: str = "standard"
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-        """About 190 asks for every row; 45 a round, and the audit, for some."""
-        best = _Best()
-        order = yield from best.watch(self._floor(x0, threat, rng))
-        near = best.near
-        for stage, target in enumerate(order[:, :2].unbind(1), LONG):
-            walk = cosine_walk(x0, threat, 5 * SHORT, Ask(corner(x0, threat, rng), target=target))
-            yield from staged(walk, stage, near)
+        """About 190 asks for every row; up to 45 a round, and the audit, for some."""
+        field = Field(x0, threat, rng)
+        for stage, walk in FLOOR:
+            yield from field.stage(walk, stage)
+            field.clean = field.margin.clone() if stage == CLEAN else field.clean
+        if threat.norm in ROUND:
+            yield from field.stage(Nearest().search, NEAREST, watched=False)
+        yield from field.stage(_long, LONG, field.near(NEAR / 2))
         for number in range(self.rounds):
-            yield from staged(_round(x0, threat, rng), ROUNDS + number, near)
+            near = field.near(NEAR if 3 * number < self.rounds else CLOSE)
+            yield from field.stage(_other_round if number % 3 == 2 else _round, ROUNDS + number, near)
         auditor = next((kind for kind in (Square, SparseRS) if threat.norm in kind.norms), None)
         if self.queries and auditor is not None:
-            chosen = near | (rng.uniform(()) < AUDITED)
-            yield from staged(auditor(queries=self.queries).search(x0, threat, rng.fork(0)), AUDIT, chosen)
+            chosen = field.near(NEAR) | (rng.uniform(()) < AUDITED)
+            yield from field.stage(auditor(queries=self.queries).search, AUDIT, chosen)
 
     def escalate(self, found: Found) -> Attack | None:
         """The attack `then`, where gradients misled."""
@@ -88,24 +93,28 @@ class Worst:
         misled = bool((found.stage[found.refuted] == AUDIT).any())
         return build("attack", self.then) if blind or misled or bool(found.nonfinite.any()) else None
 
-    def _floor(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Generator[Ask, Told, Tensor]:
-        """What every row gets. Returns the order of its targets [B, T]."""
-        clean = Ask(threat.start(x0), loss="smooth")
-        yield from staged(cosine_walk(x0, threat, SHORT, clean), 0)
-        for stage, loss in enumerate(LOSSES, 1):
-            yield from staged(cosine_walk(x0, threat, SHORT, Ask(corner(x0, threat, rng), loss=loss)), stage)
-        order = yield from by_distance(x0, threat, TARGETS)
-        for stage, target in enumerate(order.unbind(1), 3):
-            start = Ask(threat.sample(x0, rng), target=target)
-            yield from staged(cosine_walk(x0, threat, SHORT, start), stage)
-        for stage in (DIVERSE, DIVERSE + 1):
-            yield from staged(_diverse(x0, threat, rng), stage)
-        return order
+
+def _ask_clean(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+    yield Ask(threat.start(x0))
 
 
-def corner(x0: Tensor, threat: Threat, rng: RowRandom) -> Tensor:
+def _from_clean(x0: Tensor, threat: Threat, rng: RowRandom) -> Walk:
+    return cosine_walk(x0, threat, SHORT, Ask(threat.start(x0), loss="smooth"))
+
+
+def _from_corner(loss: Loss, x0: Tensor, threat: Threat, rng: RowRandom) -> Walk:
+    return cosine_walk(x0, threat, SHORT, Ask(_corner(x0, threat, rng), loss=loss))
+
+
+def _corner(x0: Tensor, threat: Threat, rng: RowRandom) -> Tensor:
     """A random extreme point of the threat."""
     return threat.extreme(x0, rng.normal(threat.start(x0).shape[1:], x0.dtype))
+
+
+def _targeted(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+    order = yield from by_distance(x0, threat, TARGETS)
+    for target in order.unbind(1):
+        yield from cosine_walk(x0, threat, SHORT, Ask(threat.sample(x0, rng), target=target))
 
 
 def _diverse(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
@@ -118,33 +127,35 @@ def _diverse(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
     yield from cosine_walk(x0, threat, SHORT, Ask(spread.x))
 
 
+def _long(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+    """A walk of 100 steps towards each of the two nearest targets."""
+    order = yield from by_distance(x0, threat, 2)
+    for target in order.unbind(1):
+        yield from cosine_walk(x0, threat, 5 * SHORT, Ask(_corner(x0, threat, rng), target=target))
+
+
 def _round(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
     """One more walk of each of the two kinds that find most on rows that others left."""
-    yield from cosine_walk(x0, threat, SHORT, Ask(corner(x0, threat, rng), loss="smooth"))
+    yield from _from_corner("smooth", x0, threat, rng)
     yield from _diverse(x0, threat, rng)
 
 
-class _Best:
-    """The best margin [B] of every row among the answers watched, and the first, which is the clean one."""
+def _other_round(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+    """Two more, from other starts and with other steps."""
+    yield from cosine_walk(x0, threat, SHORT, Ask(threat.sample(x0, rng), loss="smooth"), first=2.0)
+    yield from _from_corner("margin", x0, threat, rng)
 
-    clean: Tensor | None = None
-    margin: Tensor | None = None
 
-    def watch(self, search: Generator[Ask, Told, Tensor]) -> Generator[Ask, Told, Tensor]:
-        """The search itself, with its answers seen."""
-        told = None
-        while True:
-            try:
-                ask = next(search) if told is None else search.send(told)
-            except StopIteration as end:
-                return end.value
-            told = yield ask
-            self.clean = told.margin if self.clean is None else self.clean
-            self.margin = told.margin if self.margin is None else torch.minimum(self.margin, told.margin)
+CLEAN, NEAREST, LONG, ROUNDS, AUDIT = 0, 8, 9, 10, 99
+"""Numbers of stages (see `Found.stage`); those of rounds count up."""
 
-    @property
-    def near(self) -> Tensor:
-        """Rows [B] brought near to a violation."""
-        assert self.clean is not None
-        assert self.margin is not None
-        return self.margin <= NEAR * self.clean
+FLOOR: tuple[tuple[int, Begin], ...] = (
+    (CLEAN, _ask_clean),
+    (1, _from_clean),
+    (2, partial(_from_corner, "margin")),
+    (3, partial(_from_corner, "smooth")),
+    (4, _targeted),
+    (5, _diverse),
+    (6, _diverse),
+)
+"""What every row gets."""
