@@ -16,6 +16,7 @@ from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.evidence import Ask, Told
 from withstand.core.property import Argmax, Band
+from withstand.core.registry import build
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Found, Search, run
 from withstand.core.threat import Threat
@@ -275,3 +276,16 @@ def test_rows_asked_at_times_of_their_own_do_not_depend_on_the_batch() -> None:
             alone = run(Patient(), bent, x0[i : i + 1], zeros(1), Linf(0.1), ids=[i], access=access, probes=2)
             for name in ("x", "margin", "queries", "late"):
                 assert torch.equal(getattr(whole, name)[i : i + 1], getattr(alone, name)), name
+
+
+def test_the_nearest_violations_still_violate_in_batches_of_other_sizes() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(60, 40), nn.ReLU(), nn.Linear(40, 5)).requires_grad_(False)
+        x0 = torch.rand(40, 60)
+    y = model(x0).argmax(1)
+    found = run(build("attack", "fab-t:targets=2,steps=20"), model, x0, y, Linf(torch.inf), closest=True)
+    assert found.refuted.all()
+    alone = torch.cat([model(x[None]) for x in found.x])
+    assert (Argmax().margin(alone, y) < 0).all()
+    assert (Argmax().margin(alone, y) > -1e-3).any()

@@ -65,6 +65,8 @@ class Oracle:
     probes: pairs of queries of an estimated gradient. surrogate: a model whose answers the attack sees in place of
     the model's own (None: the model itself). draws: answers of a random model that are averaged; its margin is their
     median, so a point counts as a violation where most draws are violated (Athalye et al. 2018, arXiv:1707.07397).
+    lead: margins are told larger by this share of the outputs' size, at least 1, so that searches for the nearest
+    violation do not end where another rounding would hold.
     """
 
     model: Callable[[Tensor], Tensor]
@@ -74,6 +76,7 @@ class Oracle:
     probes: int = 20
     surrogate: Callable[[Tensor], Tensor] | None = None
     draws: int = 1
+    lead: float = 0.0
 
     def pick(self, rows: Tensor, x0: Tensor) -> Self:
         """The oracle of rows of the batch x0."""
@@ -116,6 +119,9 @@ class Oracle:
         property = self.property
         targets = property.targets(outputs, y)
         margin = property.margin(outputs, y)
+        if self.lead:
+            ahead = self.lead * outputs.detach().flatten(1).abs().amax(1).clamp(min=1)
+            targets, margin = targets + ahead[:, None], margin + ahead
         if ask is None or (ask.loss == "margin" and ask.target is None and ask.weights is None):
             loss = margin
         elif ask.weights is not None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -20,6 +20,9 @@ from withstand.core.rng import GOLDEN, RowRandom, row_seeds
 from withstand.core.threat import Threat
 
 __all__ = ["TILE", "Access", "Attack", "Found", "ModelRaised", "Search", "run"]
+
+LEAD = 1e-5
+"""By how much, as a share of the outputs' size, the nearest violations violate: more than float32 rounds."""
 
 Search = Generator[Ask, Told, None]
 
@@ -86,10 +89,36 @@ def run(
     if not len(numbers) == len(y) == len(x0):
         raise InputError(f"There are {len(x0)} inputs, {len(y)} targets and {len(numbers)} ids; give as many of each.")
     budget = budget or Budget()
-    seeds = row_seeds(seed, numbers, describe(attack)).to(x0.device)
-    if getattr(attack, "access", None) is Access.LABELS:
-        access = Access.LABELS
     oracle = Oracle(model, property or Argmax(), threat, access, probes, surrogate, draws)
+    found = _run(attack, oracle, _Samples(x0, y, numbers), budget, seed, batch, closest)
+    further = _escalation(attack, found)
+    if further is None or budget.spent or threat.norm not in further.norms:
+        return found
+    rows = (~found.refuted & (found.clean_margin > 0)).nonzero().squeeze(1)
+    samples = _Samples(x0[rows], y[rows], [numbers[i] for i in rows.tolist()])
+    left = budget.share(1.0, None if budget.queries is None else budget.queries - int(found.queries.max()))
+    return found.then(rows, _run(further, oracle.pick(rows, x0), samples, left, seed, batch, closest))
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Inputs x0 [N, *shape] with targets y [N] and their numbers in the data."""
+
+    x0: Tensor
+    y: Tensor
+    ids: list[int]
+
+
+def _run(
+    attack: Attack, oracle: Oracle, samples: _Samples, budget: Budget, seed: int, batch: int, closest: bool
+) -> Found:
+    """Drive an attack over the samples, batch by batch."""
+    x0, y = samples.x0, samples.y
+    seeds = row_seeds(seed, samples.ids, describe(attack)).to(x0.device)
+    if attack.access is Access.LABELS:
+        oracle = replace(oracle, access=Access.LABELS)
+    if closest:
+        oracle = replace(oracle, lead=LEAD)
     parts: list[Found] = []
     for rows in torch.arange(len(x0), device=x0.device).split(batch):
         try:
@@ -97,33 +126,11 @@ def run(
             parts.append(chunk.drive(attack))
         except ModelRaised as raised:
             at = int(rows[raised.row])
-            raise ModelRaised(at, raised.error, numbers[at]) from raised
-    found = Found.join(parts)
-    further = escalation(attack, found)
-    if further is None or budget.spent or threat.norm not in further.norms:
-        return found
-    rows = (~found.refuted & (found.clean_margin > 0)).nonzero().squeeze(1)
-    left = budget.share(1.0, None if budget.queries is None else budget.queries - int(found.queries.max()))
-    later = run(
-        further,
-        model,
-        x0[rows],
-        y[rows],
-        threat.pick(rows, x0),
-        property,
-        ids=[numbers[i] for i in rows.tolist()],
-        seed=seed,
-        budget=left,
-        access=access,
-        batch=batch,
-        probes=probes,
-        surrogate=surrogate,
-        draws=draws,
-    )
-    return found.then(rows, later)
+            raise ModelRaised(at, raised.error, samples.ids[at]) from raised
+    return Found.join(parts)
 
 
-def escalation(attack: Attack, found: Found) -> Attack | None:
+def _escalation(attack: Attack, found: Found) -> Attack | None:
     """The attack that an attack wants run on what it left, because of what it saw; None for most."""
     escalate = getattr(attack, "escalate", None)
     return None if escalate is None else escalate(found)
@@ -156,7 +163,8 @@ class _Chunk:
         self.oracle, self.x0, self.y, self.seeds, self.budget = oracle, x0, y, seeds, budget
         self.closest, self.roams = closest, roams
         self.best = threat.start(x0).clone()
-        clean = oracle.score(x0, self.best, y) if len(x0) else Answer(*(x0.new_zeros(n) for n in (0, 0, (0, 1))))
+        exact = replace(oracle, lead=0.0)
+        clean = exact.score(x0, self.best, y) if len(x0) else Answer(*(x0.new_zeros(n) for n in (0, 0, (0, 1))))
         self.clean, self.aims = clean.margin, clean.targets.shape[1]
         self.margin = self.clean.clone() if threat.anchored else self.clean.masked_fill(self.clean.isnan(), torch.inf)
         self.refuted = torch.zeros_like(self.clean, dtype=torch.bool) if threat.anchored else self.clean <= 0
