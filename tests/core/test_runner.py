@@ -289,3 +289,28 @@ def test_the_nearest_violations_still_violate_in_batches_of_other_sizes() -> Non
     alone = torch.cat([model(x[None]) for x in found.x])
     assert (Argmax().margin(alone, y) < 0).all()
     assert (Argmax().margin(alone, y) > -1e-3).any()
+
+
+@dataclass(frozen=True)
+class Escalating:
+    """Leaves each row alone after as many asks as its first pixel says, then wants ten asks more of all."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    access: ClassVar[Access] = Access.GRADIENT
+
+    def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+        for number in range(9):
+            yield Ask(x0, rows=number < (x0[:, 0] * 10).round())
+
+    def escalate(self, found: Found) -> Script:
+        return Script(shifts=(-0.05,) * 10)
+
+
+def test_what_follows_an_attack_keeps_each_rows_budget() -> None:
+    x0 = torch.tensor([0.2, 0.5, 0.8])[:, None].expand(3, 3)
+    for budget, spent in ((None, [14, 17, 20]), (12, [12, 12, 12]), (9, [9, 9, 9]), (5, [5, 5, 5]), (1, [1, 1, 1])):
+        limit = Budget(queries=budget)
+        found = run(Escalating(), slope, x0, zeros(3), Linf(0.1), budget=limit)
+        assert found.queries.tolist() == spent
+        alone = [run(Escalating(), slope, x0[i : i + 1], zeros(1), Linf(0.1), ids=[i], budget=limit) for i in range(3)]
+        assert torch.equal(found.margin, torch.cat([one.margin for one in alone]))

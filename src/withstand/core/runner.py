@@ -94,19 +94,26 @@ def run(
     further = _escalation(attack, found)
     if further is None or budget.spent or threat.norm not in further.norms:
         return found
-    rows = (~found.refuted & (found.clean_margin > 0)).nonzero().squeeze(1)
-    samples = _Samples(x0[rows], y[rows], [numbers[i] for i in rows.tolist()])
-    left = budget.share(1.0, None if budget.queries is None else budget.queries - int(found.queries.max()))
-    return found.then(rows, _run(further, oracle.pick(rows, x0), samples, left, seed, batch, closest))
+    rest = ~found.refuted & (found.clean_margin > 0)
+    if budget.queries is not None:
+        rest &= found.queries + draws <= budget.queries
+    rows = rest.nonzero().squeeze(1)
+    samples = _Samples(x0[rows], y[rows], [numbers[i] for i in rows.tolist()], found.queries[rows])
+    if len(rows) == 0:
+        return found
+    later = _run(further, oracle.pick(rows, x0), samples, budget.share(1.0), seed, batch, closest)
+    return found.then(rows, later)
 
 
 @dataclass(frozen=True)
 class _Samples:
-    """Inputs x0 [N, *shape] with targets y [N] and their numbers in the data."""
+    """Inputs x0 [N, *shape] with targets y [N], their numbers in the data, and the queries [N] they have cost (None:
+    none)."""
 
     x0: Tensor
     y: Tensor
     ids: list[int]
+    spent: Tensor | None = None
 
 
 def _run(
@@ -123,6 +130,7 @@ def _run(
     for rows in torch.arange(len(x0), device=x0.device).split(batch):
         try:
             chunk = _Chunk(oracle.pick(rows, x0), x0[rows], y[rows], seeds[rows], budget, closest, roams(attack))
+            chunk.spent = 0 if samples.spent is None else samples.spent[rows]
             parts.append(chunk.drive(attack))
         except ModelRaised as raised:
             at = int(rows[raised.row])
@@ -173,6 +181,8 @@ class _Chunk:
         self.queries = torch.full_like(self.live, oracle.draws, dtype=torch.long)
         self.gradients, self.zeros, self.nonfinite = (torch.zeros_like(self.queries) for _ in range(3))
         self.stage = torch.full_like(self.queries, -1)
+        self.spent: Tensor | int = 0
+        """Queries each row cost before this attack."""
         self.asks = torch.zeros_like(self.queries)
         self.history: list[tuple[Tensor, Tensor]] = []
         """After every ask, how many each row has had, and its margin."""
@@ -209,7 +219,7 @@ class _Chunk:
         """Numbers of the live rows the ask is about; those whose queries would not do leave the search."""
         asked = self.live if ask.rows is None else self.live & ask.rows
         if self.budget.queries is not None:
-            broke = asked & (self.queries + cost > self.budget.queries)
+            broke = asked & (self.spent + self.queries + cost > self.budget.queries)
             if bool(broke.any()):
                 self.stopped = "queries"
                 self.live, asked = self.live & ~broke, asked & ~broke
