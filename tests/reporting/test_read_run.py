@@ -32,6 +32,9 @@ def test_a_whole_folder_is_read(folder: Path) -> None:
         ("linf:8/255@u8", "linf", 8 / 255, (0, 1)),
         ("l2:0.5[-1,1]", "l2", 0.5, (-1, 1)),
         ("l1:1e-05[0,255]@u8", "l1", 1e-5, (0, 255)),
+        ("patch:5x4[-1,1]", "patch", 1, (-1, 1)),
+        ("spatial:30.0,3.0", "spatial", 1, (0, 1)),
+        ("flow+linf:1/10,0.03@u8", "flow+linf", 1, (0, 1)),
     ],
 )
 def test_norm_radius_and_domain_come_from_the_text(text: str, norm: str, radius: float, domain: tuple) -> None:
@@ -40,7 +43,12 @@ def test_norm_radius_and_domain_come_from_the_text(text: str, norm: str, radius:
     assert (ball.norm, ball.radius, ball.domain) == (norm, pytest.approx(radius), domain)
 
 
-@pytest.mark.parametrize("text", ["box", "linf", "linf:1/0", "linf:e"])
+def test_threats_of_two_numbers_are_told_as_written() -> None:
+    assert str(parse_ball("patch:5x4[-1,1]")) == "patch 5x4"
+    assert str(parse_ball("l2:0.50")) == "l2 0.5"
+
+
+@pytest.mark.parametrize("text", ["box", "linf", "linf:1/0", "linf:e", "patch:5x"])
 def test_a_threat_without_radius_has_no_ball(text: str) -> None:
     assert parse_ball(text) is None
 

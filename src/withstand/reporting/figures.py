@@ -32,7 +32,7 @@ def envelope(run: Run) -> Figure | None:
     points = measured(run)
     if run.summary is None or run.ball is None or len(points) < 2:
         return None
-    drawing, axes = _canvas(7.2, 3.5, run.ball.norm)
+    drawing, axes = _canvas(7.2, 3.5, run.ball.unit)
     _draw(axes, points)
     axes.axvline(run.ball.radius, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left = run.ball.radius > 0.5 * points[-1].radius
@@ -51,7 +51,7 @@ def side_by_side(runs: list[Run]) -> Figure | None:
     drawing = Canvas(figsize=(max(3.2 * len(drawn), 4.5), 3.0), layout="constrained")
     for place, run in enumerate(drawn, 1):
         axes = drawing.add_subplot(1, len(drawn), place)
-        _dress(axes, run.ball.norm if run.ball else "", first=place == 1)
+        _dress(axes, run.ball.unit if run.ball else "", first=place == 1)
         axes.set_title(_plain(run.record.plan.model), fontsize=10, color=INK)
         _draw(axes, measured(run), labels=False)
     return Figure(_svg(drawing), " ".join(_sentence(run, measured(run)) for run in drawn))
@@ -69,19 +69,19 @@ def measured(run: Run) -> list[CurvePoint]:
     return [points[radius] for radius in sorted(points)]
 
 
-def _canvas(width: float, height: float, norm: str):
+def _canvas(width: float, height: float, unit: str):
     from matplotlib.figure import Figure as Canvas
 
     drawing = Canvas(figsize=(width, height), layout="constrained")
     axes = drawing.add_subplot()
-    _dress(axes, norm)
+    _dress(axes, unit)
     return drawing, axes
 
 
-def _dress(axes, norm: str, first: bool = True) -> None:
+def _dress(axes, unit: str, first: bool = True) -> None:
     axes.set_ylim(-0.02, 1.04)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"] if first else [""] * 5)
-    axes.set_xlabel(f"radius ({_plain(norm)})", color=INK)
+    axes.set_xlabel(f"radius ({_plain(unit)})", color=INK)
     if first:
         axes.set_ylabel("share of all samples", color=INK)
     axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.8)
@@ -130,7 +130,9 @@ def _sentence(run: Run, points: list[CurvePoint]) -> str:
         f"at {p.radius:.4g} certified {percent(p.certified, n, 'low')} and attacked {percent(p.attacked, n, 'high')}"
         for p in points
     ]
-    return f"{run.record.plan.model}, accuracy over the {run.ball.norm if run.ball else ''} radius: {'; '.join(parts)}."
+    return (
+        f"{run.record.plan.model}, accuracy over the radius ({run.ball.unit if run.ball else ''}): {'; '.join(parts)}."
+    )
 
 
 def _plain(text: str) -> str:

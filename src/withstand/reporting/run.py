@@ -10,21 +10,30 @@ from withstand.core.run_files import read_run_record, read_sample_records
 from withstand.core.tally import tally
 
 _THREAT = re.compile(
-    r"(?P<norm>\w+):(?P<top>[\d.eE+-]+)(?:/(?P<bottom>[\d.eE+-]+))?"
+    r"(?P<norm>[\w+]+):(?:(?P<top>[\d.eE+-]+)(?:/(?P<bottom>[\d.eE+-]+))?|(?P<two>\d+x\d+|[\d.eE/+-]+,[\d.eE/+-]+))"
     r"(?:\[(?P<low>[\d.eE+-]+),(?P<high>[\d.eE+-]+)\])?(?:@u8)?"
 )
 
 
 @dataclass(frozen=True)
 class Ball:
-    """What a page needs of a threat's text: norm, radius and the data domain, in the units of the data."""
+    """What a page needs of a threat's text: norm, radius and the data domain, in the units of the data.
+
+    two: the size of threats of two numbers, as patch:5x5; their radius is a factor on it and is 1.
+    """
 
     norm: str
     radius: float
     domain: tuple[float, float]
+    two: str = ""
 
     def __str__(self) -> str:
-        return f"{self.norm} {self.radius:.4g}"
+        return f"{self.norm} {self.two or format(self.radius, '.4g')}"
+
+    @property
+    def unit(self) -> str:
+        """What the radius is measured in."""
+        return f"in sizes of {self}" if self.two else self.norm
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,8 @@ def parse_ball(text: str) -> Ball | None:
     if found is None:
         return None
     try:
-        radius = float(found["top"]) / float(found["bottom"] or 1)
+        radius = float(found["top"] or 1) / float(found["bottom"] or 1)
         domain = (float(found["low"] or 0), float(found["high"] or 1))
     except (ValueError, ZeroDivisionError):
         return None
-    return Ball(found["norm"], radius, domain)
+    return Ball(found["norm"], radius, domain, found["two"] or "")
