@@ -24,6 +24,7 @@ QUICK = {
     "rotate-translate": "rotate-translate:angles=5,shifts=3",
     "nes": "nes:queries=160,probes=10",
     "spsa": "spsa:queries=160,samples=10",
+    "bb": "bb:steps=8,walk=5",
     "hopskipjump": "hopskipjump:queries=200",
     "rays": "rays:queries=100",
     "boundary": "boundary:queries=60",
