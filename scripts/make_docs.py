@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from withstand.bounds.rule import rules
 from withstand.cli.app import app
@@ -87,7 +87,7 @@ def kind_of(hint: Any) -> str:
     base, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if get_origin(base) is Literal:
         return " or ".join(f"`{word}`" for word in get_args(base))
-    words = {Ge: "at least", Gt: "above", Le: "at most"}
+    words = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
     told = [f"{words[type(limit)]} {dataclasses.astuple(limit)[0]}" for limit in limits]
     return ", ".join([base if isinstance(base, str) else base.__name__, *told])
 
