@@ -314,3 +314,9 @@ def test_what_follows_an_attack_keeps_each_rows_budget() -> None:
         assert found.queries.tolist() == spent
         alone = [run(Escalating(), slope, x0[i : i + 1], zeros(1), Linf(0.1), ids=[i], budget=limit) for i in range(3)]
         assert torch.equal(found.margin, torch.cat([one.margin for one in alone]))
+
+
+def test_a_band_needs_one_reference_or_one_an_output() -> None:
+    with pytest.raises(InputError, match="compares 4 outputs with a reference of 3 numbers"):
+        Band(0.1).margin(torch.zeros(2, 4), torch.zeros(2, 3))
+    assert Band(0.1).margin(torch.zeros(2, 4), torch.zeros(2)).tolist() == [pytest.approx(0.1)] * 2

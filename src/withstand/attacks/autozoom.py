@@ -34,8 +34,8 @@ class Autozoom:
     queries: at most so many a sample. space: bilinear (a coarse grid, scaled up) or autoencoder (codes of a decoder).
     side: of the coarse grid. decoder: path of the decoder, a file that `withstand.attacks.parts.codec.train` stored or
     an ONNX network; a code of zero changes nothing. directions: random ones a step after the first violation. rate:
-    length of a step. width: of the differences. weight: the first one; as in the released code 10 times the default
-    there. steps: after which the weight is bisected, or raised tenfold.
+    length of a step, 0.02 where the paper has 0.01. width: of the differences. weight: the first one; as in the
+    released code 10 times the default there. steps: after which the weight is bisected, or raised tenfold.
     Unlike in the released code, the part of the slope that comes from the distance is computed, for it needs no
     queries; only the margin's is estimated.
     """

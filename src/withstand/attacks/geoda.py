@@ -27,7 +27,8 @@ class GEODA:
     from; a third is near the paper's 75 of 224 (all where the image has at most 8 pixels a side). sigma: deviation of
     the probes, as a share of the domain. growth: factor between the numbers of probes of one round and the next; the
     paper's best is near 1.5. rounds: among which the queries are divided.
-    Where a normal leads to no nearer violation, its probes are kept and the next round adds to them.
+    Unlike in the paper, each round adds its probes to half of what the rounds before it summed up, and a normal that
+    leads to no nearer violation is not followed.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")

@@ -28,8 +28,8 @@ class Surfree:
 
     queries: at most so many a sample. share: of the waves of the cosine transform, lowest first, that the random
     directions are mixed from; half as in the paper (all where the image has at most 8 pixels a side). angles: tried on
-    each side before a direction is given up. The angle tried first halves where a direction fails and doubles where one
-    succeeds; directions are normal to the change so far.
+    each side before a direction is given up, 1 where the paper tries several. The angle tried first halves where a
+    direction fails and doubles where one succeeds; directions are normal to the change so far.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2",)

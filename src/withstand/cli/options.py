@@ -49,7 +49,9 @@ Attacks = Annotated[
 ]
 Queries = Annotated[
     int | None,
-    typer.Option("--queries", min=1, metavar="N", help="Forward passes a sample that each attack may spend."),
+    typer.Option(
+        "--queries", min=1, metavar="N", help="Forward passes a sample that each attack may spend, at each radius."
+    ),
 ]
 Access = Annotated[
     str, typer.Option("--access", metavar="A", help="What attacks see of the model: gradient, scores or labels.")

@@ -185,7 +185,13 @@ class Band(Property):
         return outputs.flatten(1)[:, 0]
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
-        reference = y.to(dtype).reshape(len(y), -1).expand(-1, outputs)
+        reference = y.to(dtype).reshape(len(y), -1)
+        if reference.shape[1] not in (1, outputs):
+            raise InputError(
+                f"The property {self} compares {outputs} outputs with a reference of {reference.shape[1]} numbers; "
+                "give as many, or one for all."
+            )
+        reference = reference.expand(-1, outputs)
         identity = torch.eye(outputs, dtype=dtype, device=y.device)
         weight = torch.cat([identity, -identity]).expand(len(y), -1, -1)
         offset = torch.cat([self.width - reference, self.width + reference], 1)
