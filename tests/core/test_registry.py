@@ -37,14 +37,14 @@ def test_values_get_their_types() -> None:
     ("text", "sentence"),
     [
         ("pdg", "There is no attack 'pdg'; did you mean 'pgd'?"),
-        ("zzz", "There is no attack 'zzz'; choose one of apgd, "),
+        ("zzz", "There is no attack 'zzz'; choose one of alma, apgd, "),
         ("pgd:step_count=3", "has no parameter 'step_count'; "),
         ("pgd:restart=3", "did you mean 'restarts'?"),
         ("pgd:steps", "write parameters as name=value, not 'steps'"),
         ("pgd:steps=many", "steps='many' does not fit: Input should be a valid integer"),
         ("pgd:steps=0", "steps='0' does not fit: Input should be greater than or equal to 1"),
         ("pgd:step=-1", "step='-1' does not fit"),
-        ("pgd:loss=mse", "loss='mse' does not fit: Input should be 'margin', 'ce' or 'dlr'"),
+        ("pgd:loss=mse", "loss='mse' does not fit: Input should be 'margin', 'ce', 'dlr' or 'smooth'"),
     ],
 )
 def test_errors_name_the_near_miss_or_the_value(text: str, sentence: str) -> None:

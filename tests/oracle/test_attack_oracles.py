@@ -12,9 +12,9 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
 from withstand.attacks.apgd import APGD
-from withstand.attacks.parts.walks import Halving, sparse_step
 from withstand.attacks.fgsm import FGSM
 from withstand.attacks.noise import Noise
+from withstand.attacks.parts.walks import Halving, sparse_step
 from withstand.attacks.pgd import PGD
 from withstand.attacks.square import Square, Window, as_images, patch_size, pyramids
 from withstand.core.balls import L1, L2, Linf

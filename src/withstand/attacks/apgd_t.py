@@ -18,8 +18,8 @@ class ApgdT:
     """Auto-PGD towards each of the classes that score highest at the clean input, in turn (Croce and Hein 2020,
     arXiv:2003.01690).
 
-    targets: 9, as in AutoAttack, or as many as there are. steps: 100 for each. loss: dlr as in AutoAttack, ce or margin.
-    Any violation counts, not only that of the target.
+    targets: 9, as in AutoAttack, or as many as there are. steps: 100 for each. loss: dlr as in AutoAttack, ce or
+    margin. Any violation counts, not only that of the target.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")

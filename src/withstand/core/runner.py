@@ -124,7 +124,7 @@ def _run(
     seeds = row_seeds(seed, samples.ids, describe(attack)).to(x0.device)
     if attack.access is Access.LABELS:
         oracle = replace(oracle, access=Access.LABELS)
-    if closest:
+    if closest and oracle.access is not Access.LABELS:
         oracle = replace(oracle, lead=LEAD)
     parts: list[Found] = []
     for rows in torch.arange(len(x0), device=x0.device).split(batch):
