@@ -12,7 +12,7 @@ from withstand.attacks.standard import Standard
 from withstand.attacks.worst import AUDIT, Worst
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.evidence import Told
-from withstand.core.property import Argmax
+from withstand.core.property import Argmax, Band
 from withstand.core.registry import build
 from withstand.core.runner import run
 from withstand.core.threat import Threat
@@ -103,3 +103,10 @@ def test_a_sparse_step_moves_the_share_told_by_one_in_all() -> None:
     step = sparse_step(torch.randn(3, 50, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.2, 0.0]))
     torch.testing.assert_close(step.abs().sum(1), torch.ones(3))
     assert (step != 0).sum(1).tolist() == [5, 10, 1]
+
+
+def test_a_property_without_the_ensemble_s_loss_is_not_escalated() -> None:
+    x0, y = torch.full((3, 4), 0.5), torch.zeros(3)
+    found = run(Worst(rounds=1, queries=5), lambda x: 0 * x.sum(1, keepdim=True), x0, y, Linf(0.1), Band(1.0))
+    assert not found.refuted.any()
+    assert (found.zero_gradients == found.gradients).all()

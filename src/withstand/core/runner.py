@@ -92,7 +92,8 @@ def run(
     oracle = Oracle(model, property or Argmax(), threat, access, probes, surrogate, draws)
     found = _run(attack, oracle, _Samples(x0, y, numbers), budget, seed, batch, closest)
     further = _escalation(attack, found)
-    if further is None or budget.spent or threat.norm not in further.norms:
+    fits = further is not None and threat.norm in further.norms and _offered(further, oracle.property)
+    if further is None or not fits or budget.spent:
         return found
     rest = ~found.refuted & (found.clean_margin > 0)
     if budget.queries is not None:
@@ -136,6 +137,11 @@ def _run(
             at = int(rows[raised.row])
             raise ModelRaised(at, raised.error, samples.ids[at]) from raised
     return Found.join(parts)
+
+
+def _offered(attack: Attack, property: Property) -> bool:
+    """Whether a property has the loss that an attack walks down."""
+    return getattr(attack, "loss", "margin") in (*property.losses, "smooth")
 
 
 def _escalation(attack: Attack, found: Found) -> Attack | None:
