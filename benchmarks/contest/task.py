@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from contest.plain import plain
 from torch import Tensor, nn
 
 from withstand.core.property import Argmax
@@ -43,7 +44,10 @@ class Counting(nn.Module):
 
 @dataclass(frozen=True)
 class Task:
-    """A model, a threat and the first images of its test data; `fitted` are training images for universal attacks."""
+    """A model, a threat and the first images of its test data; `fitted` are training images for universal attacks.
+
+    model: as we run it; net: the same network as plain layers, for the others.
+    """
 
     model: Model
     net: Counting
@@ -105,11 +109,10 @@ def pose(model: str, threat: str, count: int) -> Task:
     """The task of a row."""
     x, y, fitted = data_of(model)
     held = model_of(model)
-    task = Task(
-        held, Counting(held.module.eval().requires_grad_(False)), parse_threat(threat), x[:count], y[:count], fitted
-    )
-    task.net.eval()(task.x[:1])
-    return task
+    assert held.graph is not None
+    net = Counting(plain(held.graph)).eval()
+    torch.testing.assert_close(net(x[:4]), held(x[:4]))
+    return Task(held, net, parse_threat(threat), x[:count], y[:count], fitted)
 
 
 def cpu_seconds(work: Callable[[], Points]) -> tuple[Points, float]:

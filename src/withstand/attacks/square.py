@@ -15,7 +15,8 @@ from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat, rowwise
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Queries after which the patch's share of the image halves (the paper's numbers, not rescaled, as in AutoAttack)."""
+PLANNED = 10_000
+"""Queries after which the patch's share of the image halves, of the paper's so many."""
 
 
 @attack
@@ -23,7 +24,8 @@ class Square:
     """Change a random square patch and keep what lowers the margin; needs scores only (Andriushchenko et al. 2020,
     arXiv:1912.00049; in l1 as Croce and Hein 2021, arXiv:2103.01208).
 
-    queries: 5000, as in AutoAttack. share: the patch's share of the image at the start; 0.8 as in AutoAttack.
+    queries: 5000, as in AutoAttack. share: the patch's share of the image at the start; 0.8 as in AutoAttack. stretched:
+    whether the patch shrinks as far in these queries as in the paper's 10,000 (as in the paper); AutoAttack does not.
     Unlike the released code, every row has positions and signs of its own, and patches reach the last row and column.
     An input of shape [d] is an image of one row; further axes in front of the last two are channels.
     """
@@ -33,17 +35,19 @@ class Square:
 
     queries: Count = 5000
     share: Positive = 0.8
+    stretched: bool = True
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a query."""
         power = {"l1": 1, "l2": 2}.get(threat.norm)
         moves = Edges(x0, threat, rng) if power is None else Mass(x0, threat, rng, power)
         best = moves.start()
-        told = yield Ask(best.reshape(x0.shape))
+        told = yield Ask(moves.point(best))
         loss = told.loss
+        pace = PLANNED / self.queries if self.stretched else 1.0
         for query in range(1, self.queries):
-            new = moves.change(best, min(1.0, self.share / 2 ** sum(query > limit for limit in HALVINGS)))
-            told = yield Ask(new.reshape(x0.shape))
+            new = moves.change(best, min(1.0, self.share / 2 ** sum(query * pace > limit for limit in HALVINGS)))
+            told = yield Ask(moves.point(new))
             lower = told.loss < loss
             best = torch.where(rowwise(lower, best), new, best)
             loss = torch.where(lower, told.loss, loss)
@@ -66,6 +70,22 @@ def patch_size(share: float, height: int, width: int, least: int = 1) -> tuple[i
     return side, side
 
 
+class Deck:
+    """Uniform numbers for a query, `count` a row, drawn for many queries at once."""
+
+    AHEAD = 64
+
+    def __init__(self, rng: RowRandom, count: int) -> None:
+        self.rng, self.count = rng, count
+        self.held: list[Tensor] = []
+
+    def deal(self) -> Tensor:
+        """The next query's: float64 [B, count] in [0, 1)."""
+        if not self.held:
+            self.held = list(self.rng.uniform((self.AHEAD, self.count), torch.float64).unbind(1))
+        return self.held.pop()
+
+
 @dataclass
 class Window:
     """A patch of one size at a place of its own in every row: offsets `down` and `across` [B]."""
@@ -75,10 +95,11 @@ class Window:
     size: tuple[int, int]
 
     @classmethod
-    def draw(cls, size: tuple[int, int], images: Tensor, rng: RowRandom) -> "Window":
-        """At random places, the last row and column included."""
+    def at(cls, places: Tensor, size: tuple[int, int], images: Tensor) -> "Window":
+        """At places [B, 2] in [0, 1), of which 1 is past the last row and column."""
         height, width = images.shape[2:]
-        return cls(rng.integers(height - size[0] + 1), rng.integers(width - size[1] + 1), size)
+        free = places.new_tensor([height - size[0] + 1, width - size[1] + 1])
+        return cls(*(places * free).long().unbind(1), size)
 
     def _offsets(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = (torch.arange(n, device=images.device) for n in images.shape[2:])
@@ -96,22 +117,33 @@ class Window:
 
 
 class Edges:
-    """Moves for linf and boxes: a patch goes to the upper or the lower edge of the threat, a sign a channel."""
+    """Moves for linf and boxes, whose points lie at edges of the threat: a patch goes to the upper or the lower edge, a
+    sign a channel; to the other one where it lies there already, as in the paper.
+
+    The state of a search is which pixels are at the upper edge: bool [B, channels, height, width].
+    """
 
     def __init__(self, x0: Tensor, threat: Threat, rng: RowRandom) -> None:
-        self.low, self.high = (as_images(threat.project(x0, edge)) for edge in threat.box(x0))
-        self.rng = rng
+        self.low, self.high = (threat.project(x0, edge) for edge in threat.box(x0))
+        self.images, self.rng = as_images(x0), rng
+        self.deck = Deck(rng, 2 + self.images.shape[1])
 
     def start(self) -> Tensor:
         """Vertical stripes."""
-        _, channels, _, width = self.low.shape
-        return torch.where(self.rng.signs((channels, 1, width)) > 0, self.high, self.low)
+        _, channels, height, width = self.images.shape
+        return (self.rng.signs((channels, 1, width)) > 0).expand(-1, -1, height, -1)
 
-    def change(self, best: Tensor, share: float) -> Tensor:
-        """`best` with one patch changed."""
-        window = Window.draw(patch_size(share, *best.shape[2:]), best, self.rng)
-        edge = torch.where(self.rng.signs((best.shape[1], 1, 1)) > 0, self.high, self.low)
-        return torch.where(window.mask(best), edge, best)
+    def point(self, upper: Tensor) -> Tensor:
+        """The point [B, *shape] of a state."""
+        return torch.where(upper.reshape(self.low.shape), self.high, self.low)
+
+    def change(self, upper: Tensor, share: float) -> Tensor:
+        """The state with one patch changed."""
+        drawn = self.deck.deal()
+        mask = Window.at(drawn[:, :2], patch_size(share, *upper.shape[2:]), upper).mask(upper)
+        up = (drawn[:, 2:] < 0.5)[:, :, None, None]
+        there = ~(mask & (upper ^ up)).flatten(1).any(1)
+        return torch.where(mask, up ^ there[:, None, None, None], upper)
 
 
 class Mass:
@@ -125,6 +157,11 @@ class Mass:
     def __init__(self, x0: Tensor, threat: Threat, rng: RowRandom, power: int) -> None:
         self.x0, self.threat, self.rng, self.power = x0, threat, rng, power
         self.images = as_images(x0)
+        self.deck = Deck(rng, 5)
+
+    def point(self, best: Tensor) -> Tensor:
+        """The point [B, *shape] of a state, which is the point as images."""
+        return best.reshape(self.x0.shape)
 
     def _full(self, delta: Tensor) -> Tensor:
         """The point of the threat in direction delta, at full radius before it meets the domain."""
@@ -149,9 +186,10 @@ class Mass:
         _, channels, height, width = best.shape
         narrow = min(height, width) < 3
         size = patch_size(share, height, width, least=1 if narrow else 3)
-        first, second = (Window.draw(size, best, self.rng) for _ in range(2))
+        drawn = self.deck.deal()
+        first, second = (Window.at(places, size, best) for places in (drawn[:, :2], drawn[:, 2:4]))
         pictures = pyramids(*size, self.power).to(best)
-        shape = first.paint(pictures, self.rng.integers(len(pictures)), best)
+        shape = first.paint(pictures, (drawn[:, 4] * len(pictures)).long(), best)
         delta = best - self.images
         into, out = first.mask(best), second.mask(best)
         rest = delta.masked_fill(into, 0.0)

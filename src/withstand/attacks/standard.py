@@ -47,7 +47,7 @@ class Standard:
             yield from field.stage(member, stage)
 
     def _members(self, threat: Threat) -> list[Begin]:
-        square, fab_t = Square(queries=self.queries), FabT(steps=self.steps, targets=self.targets)
+        square, fab_t = Square(queries=self.queries, stretched=False), FabT(steps=self.steps, targets=self.targets)
         if self.version == "standard":
             runs = 5 if threat.norm == "l1" else 1
             return [partial(self._restarted, "ce", runs), self._towards, fab_t.search, square.search]

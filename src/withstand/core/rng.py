@@ -7,6 +7,7 @@ row's seed, the draw and the element, computed for all rows at once.
 import hashlib
 import math
 from collections.abc import Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class RowRandom:
 
     def fork(self, label: int | Tensor) -> "RowRandom":
         """Streams of their own, one for every label (int64 [B]: a label a row); they take nothing from these."""
-        return RowRandom(_mix(_mix(self.seeds) + (label * GOLDEN & (2**63 - 1))))
+        return _Fork(self.seeds, label)
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """64 random bits an element as int64 [B, *shape]."""
@@ -77,3 +78,16 @@ class RowRandom:
         """Whole numbers in [0, high); `high` may be a tensor that broadcasts against [B, *shape]."""
         drawn = (self.uniform(shape, torch.float64) * high).long()
         return torch.minimum(drawn, torch.as_tensor(high) - 1)
+
+
+class _Fork(RowRandom):
+    """Streams whose seeds are hashed when they are first drawn from: most are made and never used."""
+
+    def __init__(self, parents: Tensor, label: int | Tensor) -> None:
+        self._parents, self._label = parents, label
+        self._draws = 0
+
+    @cached_property
+    def seeds(self) -> Tensor:  # type: ignore[override]
+        """The seeds: int64 [B]."""
+        return _mix(_mix(self._parents) + (self._label * GOLDEN & (2**63 - 1)))

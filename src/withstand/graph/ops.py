@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from withstand.graph.image_gradient import ImageConvolution, pays
+
 
 @dataclass(frozen=True)
 class Op:
@@ -62,6 +64,8 @@ def conv(
     groups: int = 1,
 ) -> Tensor:
     """1-d to 3-d convolution; `padding` is symmetric, one number a spatial axis."""
+    if pays(x, weight, bias, groups):
+        return ImageConvolution.apply(x, weight, bias, stride, padding, dilation)
     run = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
     return run(x, weight, bias, stride, padding, dilation, groups)
 
