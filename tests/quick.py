@@ -19,7 +19,7 @@ QUICK = {
     "sparse-rs": "sparse-rs:queries=30",
     "square": "square:queries=30",
     "standard": "standard:version=plus,steps=8,targets=2,queries=20",
-    "worst": "worst:rounds=1,queries=20,then=none",
+    "worst": "worst:walks=1,queries=20,then=none",
     "stadv": "stadv:steps=12,searches=2",
     "rotate-translate": "rotate-translate:angles=5,shifts=3",
     "nes": "nes:queries=160,probes=10",

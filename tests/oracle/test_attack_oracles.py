@@ -16,7 +16,7 @@ from withstand.attacks.fgsm import FGSM
 from withstand.attacks.noise import Noise
 from withstand.attacks.parts.walks import Halving, sparse_step
 from withstand.attacks.pgd import PGD
-from withstand.attacks.square import Square, Window, as_images, patch_size, pyramids
+from withstand.attacks.square import Edges, Square, Window, as_images, patch_size, pyramids
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.evidence import Told
 from withstand.core.property import Argmax
@@ -191,11 +191,11 @@ def test_sparse_steps_move_the_largest_coordinates_alike() -> None:
 def test_square_covers_every_pixel_with_positions_of_its_own_a_row(shape: tuple[int, ...], threat: Threat) -> None:
     x0 = torch.full((4, *shape), 0.5)
     rng = RowRandom(row_seeds(0, range(4), "coverage"))
-    search = Square(queries=400).search(x0, threat, rng)
+    search = Square(queries=1000).search(x0, threat, rng)
     previous = next(search).x
     touched = torch.zeros_like(x0, dtype=torch.bool)
     places = set()
-    for query in range(1, 400):
+    for query in range(1, 1000):
         margin = torch.full((4,), float(-query))  # always better
         new = search.send(Told(margin, margin, None, None, torch.ones(4, dtype=torch.bool))).x
         changed = new != previous
@@ -209,7 +209,8 @@ def test_square_covers_every_pixel_with_positions_of_its_own_a_row(shape: tuple[
 
 def test_patches_reach_the_last_row_and_column() -> None:
     images = torch.zeros(2000, 1, 4, 5)
-    window = Window.draw((2, 3), images, RowRandom(row_seeds(0, range(2000), "patches")))
+    places = RowRandom(row_seeds(0, range(2000), "patches")).uniform((2,), torch.float64)
+    window = Window.at(places, (2, 3), images)
     share = window.mask(images).float().mean((0, 1))
     assert (window.mask(images).sum((1, 2, 3)) == 6).all()
     assert share.min() > 0.05
@@ -242,3 +243,27 @@ def test_larger_radius_and_more_restarts_never_hurt() -> None:
     counts = [int(run(PGD(), net, x0, y, Linf(r)).refuted.sum()) for r in (0.02, 0.05, 0.1, 0.2)]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
+
+
+def test_a_square_that_would_change_nothing_takes_the_other_edge() -> None:
+    moves = Edges(torch.full((50, 1, 6, 6), 0.5), Linf(0.1), RowRandom(row_seeds(0, range(50), "edges")))
+    state = moves.start()
+    for share in (0.8, 0.2, 0.02, 0.02, 0.02):
+        new = moves.change(state, share)
+        assert (new != state).flatten(1).any(1).all()
+        state = new
+
+
+def test_a_square_s_patches_shrink_as_far_in_few_queries_as_in_many() -> None:
+    sizes = {}
+    for queries, stretched in ((200, True), (2000, True), (200, False)):
+        search = Square(queries=queries, stretched=stretched).search(
+            torch.full((1, 20, 20), 0.5), Linf(0.1), RowRandom(row_seeds(0, [0], "sizes"))
+        )
+        before = next(search).x
+        for query in range(1, queries):
+            margin = torch.full((1,), float(-query))
+            new = search.send(Told(margin, margin, None, None, torch.ones(1, dtype=torch.bool))).x
+            changed, before = int((new != before).sum()), new
+        sizes[queries, stretched] = changed
+    assert sizes[200, True] == sizes[2000, True] == 1 < sizes[200, False]

@@ -38,7 +38,7 @@ def distances(model: nn.Linear, x0: Tensor, y: Tensor, dual: float) -> Tensor:
 def test_a_linear_model_is_refuted_exactly_from_its_distance_on(attack: str, threat: Threat, dual: float) -> None:
     model, x0, y = linear()
     radii = distances(model, x0, y, dual)
-    text = {"worst": "worst:rounds=1,queries=0", "standard": "standard:steps=50,targets=4,queries=10"}.get(
+    text = {"worst": "worst:walks=1,queries=0", "standard": "standard:steps=50,targets=4,queries=10"}.get(
         attack, attack
     )
     inside = radii < 0.25  # where the nearest violation does not meet the domain's edge
@@ -64,14 +64,14 @@ def test_the_order_by_distance_is_the_exact_one_on_a_linear_model() -> None:
 
 
 def test_the_audit_stage_finds_what_gradients_do_not_show() -> None:
-    x0 = torch.full((30, 8), 0.45)
+    x0 = torch.full((30, 16), 0.45)
     y = torch.zeros(30, dtype=torch.long)
-    blind = run(Worst(rounds=1, queries=0), Masked(), x0, y, Linf(0.1))
-    found = run(Worst(rounds=1, queries=100, then="none"), Masked(), x0, y, Linf(0.1))
+    blind = run(Worst(walks=1, queries=0), Masked(), x0, y, Linf(0.1))
+    found = run(Worst(walks=1, queries=60, then="none"), Masked(), x0, y, Linf(0.1))
     assert not blind.refuted.any()
     assert found.refuted.any()
     assert (found.stage[found.refuted] == AUDIT).all()
-    further = run(Worst(rounds=1, queries=100, then="square:queries=300"), Masked(), x0, y, Linf(0.1))
+    further = run(Worst(walks=1, queries=60, then="square:queries=300"), Masked(), x0, y, Linf(0.1))
     assert further.refuted.sum() > found.refuted.sum()
     assert (further.queries[~further.refuted] > found.queries[~further.refuted] + 300).all()
     assert (further.refuted | ~found.refuted).all()
@@ -81,7 +81,7 @@ class Masked(nn.Module):
     """Refuted only within a corner, from which gradients point away; walks on it never meet the corner."""
 
     def forward(self, x: Tensor) -> Tensor:
-        corner = (x[:, :3] > 0.549).all(1) & (x[:, 3:] < 0.351).all(1)
+        corner = (x[:, 0] > 0.549) & (x[:, 1:] < 0.351).all(1)
         margin = torch.where(corner, -1.0, 1.0 + x.sum(1))
         return torch.stack([margin, torch.zeros_like(margin)], 1)
 
@@ -95,7 +95,7 @@ def test_rows_that_fall_at_the_first_walk_cost_no_more_than_it() -> None:
 
 def test_targets_are_no_more_than_there_are_and_two_classes_do() -> None:
     model, x0, y = linear(classes=2)
-    for attack in (ApgdT(steps=5), MultiTargeted(steps=5), Worst(rounds=1, queries=5), Standard(steps=5, queries=5)):
+    for attack in (ApgdT(steps=5), MultiTargeted(steps=5), Worst(walks=1, queries=5), Standard(steps=5, queries=5)):
         assert run(attack, model, x0, y, Linf(0.5)).refuted.all()
 
 
@@ -107,6 +107,6 @@ def test_a_sparse_step_moves_the_share_told_by_one_in_all() -> None:
 
 def test_a_property_without_the_ensemble_s_loss_is_not_escalated() -> None:
     x0, y = torch.full((3, 4), 0.5), torch.zeros(3)
-    found = run(Worst(rounds=1, queries=5), lambda x: 0 * x.sum(1, keepdim=True), x0, y, Linf(0.1), Band(1.0))
+    found = run(Worst(walks=1, queries=5), lambda x: 0 * x.sum(1, keepdim=True), x0, y, Linf(0.1), Band(1.0))
     assert not found.refuted.any()
     assert (found.zero_gradients == found.gradients).all()

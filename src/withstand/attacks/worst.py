@@ -1,5 +1,6 @@
 """The project's own schedule: the worst case of the standard ensemble at a small part of its cost."""
 
+import math
 from functools import partial
 from typing import ClassVar
 
@@ -21,17 +22,17 @@ from withstand.core.threat import Threat
 SHORT = 20
 """Steps of a walk: many short walks from different starts find more than few long ones."""
 
+MIDDLE, LONG = 50, 100
+"""Steps of walks from rows that are near to a violation."""
+
 SPREAD = 5
 """Steps of output diversified initialisation."""
 
 TARGETS = 3
 """Targets every row is walked towards."""
 
-NEAR = 0.15
-"""A row is near to a violation if its best margin is at most this share of the clean one."""
-
-CLOSE = 0.04
-"""The same for the last two thirds of the rounds."""
+NEAR, NEARER, NEAREST = 0.15, 0.04, 0.015
+"""The shares of its clean margin a row's best margin is at most if it is near to a violation, nearer, or nearest."""
 
 BLIND = 0.3
 """Share of zero gradients above which gradients are not trusted: more than a saturated cross-entropy could make, on
@@ -52,34 +53,42 @@ class Worst:
     Every row gets walks of 20 steps on the margin and on the cross-entropy, from corners of the threat and from the
     clean input, walks towards its three nearest targets (Melamed et al. 2024, arXiv:2407.02240), and walks from
     diversified starts (Tashiro et al. 2020, arXiv:2003.06878); in l2 and l1 the attack `nearest`, too. Rows brought
-    near to a violation get a third of `rounds`, pairs of walks of the kinds that find most; the nearest of them get
-    all rounds, and long walks. At last an attack that sees no gradients, Square (Andriushchenko et al. 2020,
-    arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et al. 2022, arXiv:2006.12834), looks at those rows and at a
-    tenth of the others for `queries` queries: what it finds tells that gradients mislead. Where it found something, or
-    gradients were blank or no numbers, `then` attacks all rows left: the standard ensemble, unless another is named
-    (`none`: no other).
+    near to a violation get more walks from diversified starts, side by side: the nearest twice `walks` of 50 steps, the
+    others a quarter as many of 20, and those in between walks of 100 steps on the cross-entropy. At last an attack that
+    sees no gradients, Square (Andriushchenko et al. 2020, arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et
+    al. 2022, arXiv:2006.12834), looks at those rows and at a tenth of the others for `queries` queries: what it finds
+    tells that gradients mislead. Where it found something, or gradients were blank or no numbers, `then` attacks all
+    rows left: the standard ensemble, unless another is named (`none`: no other).
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0", "patch", "box", "flow", "flow+linf")
     access: ClassVar[Access] = Access.GRADIENT
     roams: ClassVar[bool] = True
 
-    rounds: Count = 12
+    walks: Count = 16
     queries: Natural = 200
     then: str = "standard"
 
+    def __post_init__(self) -> None:
+        if self.then != "none":
+            build("attack", self.then)  # an attack there is not shall be named before any is run
+
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-        """About 190 asks for every row; up to 45 a round, and the audit, for some."""
+        """About 190 asks for every row; up to some 2,000 points, and the audit, for some."""
         field = Field(x0, threat, rng)
         for stage, walk in FLOOR:
             yield from field.stage(walk, stage)
             field.clean = field.margin.clone() if stage == CLEAN else field.clean
         if threat.norm in ROUND:
-            yield from field.stage(Nearest().search, NEAREST, watched=False)
-        yield from field.stage(_long, LONG, field.near(NEAR / 2))
-        for number in range(self.rounds):
-            near = field.near(NEAR if 3 * number < self.rounds else CLOSE)
-            yield from field.stage(_other_round if number % 3 == 2 else _round, ROUNDS + number, near)
+            yield from field.stage(Nearest().search, INWARDS, watched=False)
+        for stage, walk, share, part in (
+            (10, partial(_diverse, steps=SHORT), NEAR, 0.25),
+            (11, partial(_from_corner, "smooth", steps=LONG), NEAR / 2, 0.125),
+            (12, partial(_diverse, steps=MIDDLE), NEARER, 1.0),
+            (13, partial(_diverse, steps=MIDDLE), NEAREST, 1.0),
+        ):
+            copies = math.ceil(part * self.walks)
+            yield from field.stage(walk, stage, field.near(share), copies=copies)
         auditor = next((kind for kind in (Square, SparseRS) if threat.norm in kind.norms), None)
         if self.queries and auditor is not None:
             chosen = field.near(NEAR) | (rng.uniform(()) < AUDITED)
@@ -102,8 +111,8 @@ def _from_clean(x0: Tensor, threat: Threat, rng: RowRandom) -> Walk:
     return cosine_walk(x0, threat, SHORT, Ask(threat.start(x0), loss="smooth"))
 
 
-def _from_corner(loss: Loss, x0: Tensor, threat: Threat, rng: RowRandom) -> Walk:
-    return cosine_walk(x0, threat, SHORT, Ask(_corner(x0, threat, rng), loss=loss))
+def _from_corner(loss: Loss, x0: Tensor, threat: Threat, rng: RowRandom, steps: int = SHORT) -> Walk:
+    return cosine_walk(x0, threat, steps, Ask(_corner(x0, threat, rng), loss=loss))
 
 
 def _corner(x0: Tensor, threat: Threat, rng: RowRandom) -> Tensor:
@@ -117,37 +126,18 @@ def _targeted(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         yield from cosine_walk(x0, threat, SHORT, Ask(threat.sample(x0, rng), target=target))
 
 
-def _diverse(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-    """A short walk on the margin from a diversified start."""
+def _diverse(x0: Tensor, threat: Threat, rng: RowRandom, steps: int = SHORT) -> Search:
+    """A walk on the margin from a diversified start."""
     start = threat.sample(x0, rng)
     told = yield Ask(start)
     assert told.targets is not None
     weights = rng.uniform(told.targets.shape[1:], x0.dtype) * 2 - 1
     spread = yield from diversified(x0, threat, start, weights, SPREAD, Ask(start))
-    yield from cosine_walk(x0, threat, SHORT, Ask(spread.x))
+    yield from cosine_walk(x0, threat, steps, Ask(spread.x))
 
 
-def _long(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-    """A walk of 100 steps towards each of the two nearest targets."""
-    order = yield from by_distance(x0, threat, 2)
-    for target in order.unbind(1):
-        yield from cosine_walk(x0, threat, 5 * SHORT, Ask(_corner(x0, threat, rng), target=target))
-
-
-def _round(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-    """One more walk of each of the two kinds that find most on rows that others left."""
-    yield from _from_corner("smooth", x0, threat, rng)
-    yield from _diverse(x0, threat, rng)
-
-
-def _other_round(x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
-    """Two more, from other starts and with other steps."""
-    yield from cosine_walk(x0, threat, SHORT, Ask(threat.sample(x0, rng), loss="smooth"), first=2.0)
-    yield from _from_corner("margin", x0, threat, rng)
-
-
-CLEAN, NEAREST, LONG, ROUNDS, AUDIT = 0, 8, 9, 10, 99
-"""Numbers of stages (see `Found.stage`); those of rounds count up."""
+CLEAN, INWARDS, AUDIT = 0, 8, 99
+"""Numbers of stages (see `Found.stage`)."""
 
 FLOOR: tuple[tuple[int, Begin], ...] = (
     (CLEAN, _ask_clean),

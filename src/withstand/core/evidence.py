@@ -27,7 +27,7 @@ class Ask:
     attacks always walk downhill.
     target: which of the property's targets (see `Property.targets`) the loss is about: [B], or one a point [B, P]. With
     [B, T] at single points, loss and gradient of T targets at once (T backward passes). None: any violation counts.
-    weights [B, T]: the loss is the weighted sum of the margins of all targets instead.
+    weights [B, T], or [B, P, T] of points: the loss is the weighted sum of the margins of all targets instead.
     rows: bool [B], the rows to evaluate (None: all). Rows left out cost nothing.
     stage: a number of the attack's own, by which `Found.stage` says what refuted a row.
     """

@@ -53,6 +53,10 @@ class RowRandom:
         """Streams of their own, one for every label (int64 [B]: a label a row); they take nothing from these."""
         return _Fork(self.seeds, label)
 
+    def spread(self, copies: int) -> "RowRandom":
+        """So many streams for every row, one after another; the first is the row's own."""
+        return RowRandom((self.seeds[:, None] + torch.arange(copies, device=self.seeds.device) * GOLDEN).flatten())
+
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """64 random bits an element as int64 [B, *shape]."""
         self._draws += 1

@@ -16,7 +16,7 @@ from withstand.core.found import Found
 from withstand.core.oracle import TILE, Access, Answer, ModelRaised, Oracle, usable
 from withstand.core.property import Argmax, Property
 from withstand.core.registry import describe, name_of
-from withstand.core.rng import GOLDEN, RowRandom, row_seeds
+from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.threat import Threat
 
 __all__ = ["TILE", "Access", "Attack", "Found", "ModelRaised", "Search", "run"]
@@ -242,7 +242,7 @@ class _Chunk:
         x = (ask.x if every else ask.x[rows]).detach().to(self.x0.dtype).reshape(len(flat), *self.best.shape[1:])
         oracle = self.oracle.pick(flat, self.x0)
         x = x if oracle.threat.rendered else oracle.threat.deploy(x0, x)
-        rng = RowRandom(_spread(self.seeds[rows], points)).fork(self.asks[flat] + 1)
+        rng = RowRandom(self.seeds[rows]).spread(points).fork(self.asks[flat] + 1)
         answer, margin = oracle.answer(x0, x, y, _part(ask, rows, lead), rng)
         broken = ~margin.isfinite()
         grad = answer.grad
@@ -341,11 +341,6 @@ def _sign(margin: Tensor) -> Tensor:
     return torch.where(margin <= 0, -1.0, 1.0).to(margin)
 
 
-def _spread(seeds: Tensor, points: int) -> Tensor:
-    """A seed for every point of every row: int64 [B * points]; the rows' own for single points."""
-    return (seeds[:, None] + torch.arange(points, device=seeds.device) * GOLDEN).flatten()
-
-
 def _part(ask: Ask, rows: Tensor, lead: tuple[int, ...]) -> Ask:
     """What the ask says of `rows`, a row a point."""
     target, weights = ask.target, ask.weights
@@ -354,5 +349,6 @@ def _part(ask: Ask, rows: Tensor, lead: tuple[int, ...]) -> Ask:
         if lead:
             target = target.reshape(len(rows), -1).expand(-1, math.prod(lead)).flatten()
     if weights is not None:
-        weights = weights[rows].repeat_interleave(math.prod(lead), 0)
+        weights = weights[rows]
+        weights = weights.flatten(0, 1) if weights.dim() == 3 else weights.repeat_interleave(math.prod(lead), 0)
     return replace(ask, target=target, weights=weights)
