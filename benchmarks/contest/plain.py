@@ -39,6 +39,7 @@ def layer(graph: Graph, node: Node) -> nn.Module:
     if node.op == "linear":
         made = nn.Linear(into, out, bias=len(held) == 2)
     else:
-        made = nn.Conv2d(into * node.attrs["groups"], out, held[0].shape[2:], bias=len(held) == 2, **node.attrs)
+        height, width = held[0].shape[2:]
+        made = nn.Conv2d(into * node.attrs["groups"], out, (height, width), bias=len(held) == 2, **node.attrs)
     made.load_state_dict(dict(zip(("weight", "bias"), held, strict=False)))
     return made

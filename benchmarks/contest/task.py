@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contest.plain import plain
 from torch import Tensor, nn
 
+from contest.plain import plain
 from withstand.core.property import Argmax
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat

@@ -20,8 +20,9 @@ def test_the_gradient_is_that_of_the_general_convolution(channels, height, width
     x = torch.rand(2, channels, 11, 9, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.rand(5, channels, height, width, generator=draw, dtype=torch.float64)
     bias = torch.rand(5, generator=draw, dtype=torch.float64)
-    window = tuple(zip(rows, columns, strict=True))
-    ours, general = ImageConvolution.apply(x, weight, bias, *window), F.conv2d(x, weight, bias, *window)
+    stride, padding, dilation = zip(rows, columns, strict=True)
+    ours = ImageConvolution.apply(x, weight, bias, stride, padding, dilation)
+    general = F.conv2d(x, weight, bias, stride, padding, dilation)
     assert torch.equal(ours, general)
     pull = torch.rand(general.shape, generator=draw, dtype=torch.float64)
     for a, b in zip(

@@ -11,6 +11,7 @@ from withstand.attacks.parts.walks import sparse_step
 from withstand.attacks.standard import Standard
 from withstand.attacks.worst import AUDIT, Worst
 from withstand.core.balls import L1, L2, Linf
+from withstand.core.errors import InputError
 from withstand.core.evidence import Told
 from withstand.core.property import Argmax, Band
 from withstand.core.registry import build
@@ -75,6 +76,11 @@ def test_the_audit_stage_finds_what_gradients_do_not_show() -> None:
     assert further.refuted.sum() > found.refuted.sum()
     assert (further.queries[~further.refuted] > found.queries[~further.refuted] + 300).all()
     assert (further.refuted | ~found.refuted).all()
+
+
+def test_what_follows_is_checked_before_anything_runs() -> None:
+    with pytest.raises(InputError, match="'worst': There is no attack 'squar'; did you mean 'square'"):
+        build("attack", "worst:then=squar")
 
 
 class Masked(nn.Module):

@@ -14,13 +14,14 @@ from withstand.core.threat import Threat
 
 
 def test_copies_of_a_stage_are_searches_of_their_own_side_by_side() -> None:
-    """Each copy draws other numbers, sees its own answers, and the first is the search there would be without copies."""
+    """Each copy draws other numbers and sees its own answers; the first is the search there would be without copies."""
     x0, rng = torch.rand(4, 3), RowRandom(row_seeds(0, range(4), "copies"))
 
     def begin(x0: Tensor, threat: Threat, rng: RowRandom) -> Generator[Ask, Told, None]:
         told = yield Ask(rng.uniform((3,)), weights=rng.uniform((2,)), grad=True)
-        assert told.grad is not None and told.targets is not None
-        assert told.margin.shape == (len(x0),) and told.targets.shape == (len(x0), 2)
+        assert told.grad is not None
+        assert told.targets is not None
+        assert (told.margin.shape, told.targets.shape) == ((len(x0),), (len(x0), 2))
         assert torch.equal(told.margin, told.grad[:, 0])
         yield Ask(told.grad)
 
@@ -35,15 +36,18 @@ def test_copies_of_a_stage_are_searches_of_their_own_side_by_side() -> None:
         field.live = live
         search = field.stage(begin, 7, copies=copies)
         ask = next(search)
-        assert ask.rows is not None and ask.rows.tolist() == live.tolist() and ask.weights is not None
+        assert ask.rows is not None
+        assert ask.rows.tolist() == live.tolist()
         seen[copies] = ask
         again = search.send(answer(ask, live))
         assert torch.equal(again.x[live], ask.x[live])
         lowest = ask.x[..., 0] if copies == 1 else ask.x[..., 0].amin(1)
-        assert torch.equal(field.margin[live], lowest[live]) and field.margin[1] == torch.inf
+        assert torch.equal(field.margin[live], lowest[live])
+        assert field.margin[1] == torch.inf
         with pytest.raises(StopIteration):
             search.send(answer(again, live))
-    assert seen[5].x.shape == (4, 5, 3) and seen[5].weights.shape == (4, 5, 2)
+    assert seen[5].weights is not None
+    assert (seen[5].x.shape, seen[5].weights.shape) == ((4, 5, 3), (4, 5, 2))
     assert torch.equal(seen[5].x[:, 0], seen[1].x)
     assert len(set(map(tuple, seen[5].x[live].flatten(0, 1).tolist()))) == 15
 
@@ -55,14 +59,11 @@ def test_copies_of_large_points_are_asked_about_in_turn() -> None:
         yield Ask(x0 + rng.uniform((1,)))
 
     field = Field(x0, Linf(0.1), RowRandom(row_seeds(0, range(2), "copies")))
-    asks = []
     search = field.stage(begin, 0, copies=5)
-    ask = next(search)
-    with pytest.raises(StopIteration):
-        while True:
-            asks.append(ask)
-            margin = torch.ones(ask.x.shape[:-1])
-            ask = search.send(Told(margin, margin, None, None, torch.ones(2, dtype=torch.bool)))
+    asks = [next(search)]
+    for _ in range(2):
+        margin = torch.ones(asks[-1].x.shape[:-1])
+        asks.append(search.send(Told(margin, margin, None, None, torch.ones(2, dtype=torch.bool))))
     assert [tuple(ask.x.shape[1:-1]) for ask in asks] == [(2,), (2,), ()]
     drawn = torch.cat([ask.x[..., 0].reshape(2, -1) for ask in asks], 1)
     assert len(drawn.unique()) == 10

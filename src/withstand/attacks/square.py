@@ -24,8 +24,9 @@ class Square:
     """Change a random square patch and keep what lowers the margin; needs scores only (Andriushchenko et al. 2020,
     arXiv:1912.00049; in l1 as Croce and Hein 2021, arXiv:2103.01208).
 
-    queries: 5000, as in AutoAttack. share: the patch's share of the image at the start; 0.8 as in AutoAttack. stretched:
-    whether the patch shrinks as far in these queries as in the paper's 10,000 (as in the paper); AutoAttack does not.
+    queries: 5000, as in AutoAttack. share: the patch's share of the image at the start; 0.8 as in AutoAttack.
+    stretched: whether the patch shrinks as far in these queries as in the paper's 10,000, as in the paper; AutoAttack
+    does not.
     Unlike the released code, every row has positions and signs of its own, and patches reach the last row and column.
     An input of shape [d] is an image of one row; further axes in front of the last two are channels.
     """
@@ -99,7 +100,8 @@ class Window:
         """At places [B, 2] in [0, 1), of which 1 is past the last row and column."""
         height, width = images.shape[2:]
         free = places.new_tensor([height - size[0] + 1, width - size[1] + 1])
-        return cls(*(places * free).long().unbind(1), size)
+        down, across = (places * free).long().unbind(1)
+        return cls(down, across, size)
 
     def _offsets(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = (torch.arange(n, device=images.device) for n in images.shape[2:])

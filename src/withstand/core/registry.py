@@ -137,6 +137,9 @@ def build(kind: str, text: str) -> Any:
         return TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            raise InputError(f"{kind} {name!r}: {cause}") from None
         where = ".".join(map(str, first["loc"])) or "its parameters"
         raise InputError(f"{kind} {name!r}: {where}={first['input']!r} does not fit: {first['msg']}.") from None
 

@@ -106,5 +106,6 @@ def _narrowed(told: Told, index: Tensor, copies: int) -> Told:
     if copies > 1:
         parts = [None if part is None else part.flatten(0, 1) for part in parts]
     margin, loss, grad, targets = parts
-    assert margin is not None and loss is not None
+    assert margin is not None
+    assert loss is not None
     return Told(margin, loss, grad, targets, told.live[index].repeat_interleave(copies))
