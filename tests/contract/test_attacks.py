@@ -10,6 +10,7 @@ import torch
 from quick import QUICK
 from torch import Tensor, nn
 
+from withstand.core.attack import is_minimal, roams
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.box import Box
 from withstand.core.budget import Budget
@@ -19,7 +20,7 @@ from withstand.core.patch import Patch
 from withstand.core.property import Argmax
 from withstand.core.registry import build, components
 from withstand.core.rng import RowRandom
-from withstand.core.runner import TILE, Access, Found, Search, is_minimal, roams, run
+from withstand.core.runner import TILE, Access, Found, Search, run
 from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat

@@ -4,6 +4,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from withstand.core.attack import misfit
 from withstand.core.box import Box
 from withstand.core.budget import parse_duration
 from withstand.core.errors import InputError
@@ -73,14 +74,6 @@ def _norm(threat: str | Threat) -> str:
     if isinstance(threat, Box):
         raise InputError("A run's threat is a norm's; ask about boxes with `withstand verify --onnx --vnnlib`.")
     return threat.norm
-
-
-def misfit(attack: Any, norm: str, losses: tuple[str, ...]) -> str | None:
-    """Why an attack cannot serve in a threat of this norm and a property of these losses, or None."""
-    if norm not in attack.norms:
-        return f"works for {', '.join(attack.norms)}, not for {norm}"
-    loss = getattr(attack, "loss", "margin")
-    return None if loss in ("smooth", *losses) else f"walks down {loss}, the property offers {' and '.join(losses)}"
 
 
 def threat_text(threat: str | Threat) -> str:

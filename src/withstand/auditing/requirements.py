@@ -8,23 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withstand.auditing.plan import misfit
 from withstand.auditing.question import Question, in_eval_mode
 from withstand.auditing.siege import Attacks, Means
+from withstand.core.attack import check_fit
 from withstand.core.errors import InputError
 from withstand.core.oracle import Access, ModelRaised, call
 from withstand.core.registry import name_of
-from withstand.core.runner import check_fit
 from withstand.io.models import ModelLike, load_model
 
 
 def check_attacks(question: Question, means: Means, attacks: Attacks) -> None:
     """Raise InputError unless every attack fits the threat, the property and what it may see."""
-    for text, attack in attacks.items():
-        check_fit(attack, question.threat, means.access, means.surrogate)
-        reason = misfit(attack, question.threat.norm, question.property.losses)
-        if reason is not None:
-            raise InputError(f"The attack {text!r} {reason}; choose another.")
+    for attack in attacks.values():
+        check_fit(attack, question.threat.norm, question.property.losses, means.access, means.surrogate)
     walkers = [attack for attack in attacks.values() if attack.access is Access.GRADIENT]
     if walkers and (means.surrogate is not None or means.access is Access.GRADIENT):
         _check_gradient(question, means.surrogate or question.model, name_of(walkers[0]))

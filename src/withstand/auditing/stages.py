@@ -10,7 +10,7 @@ from torch import Tensor
 from withstand.auditing.alarms import LUCK
 from withstand.auditing.block import Block, Setup
 from withstand.auditing.curve import Reach
-from withstand.auditing.plan import misfit
+from withstand.core.attack import misfit
 from withstand.core.budget import Budget
 from withstand.core.judge import Contradiction, Status
 from withstand.core.records import SampleRecord

@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from withstand.core.attack import is_minimal
 from withstand.core.budget import Budget
 from withstand.core.property import Property
-from withstand.core.runner import Access, Attack, Found, is_minimal, run
+from withstand.core.runner import Access, Attack, Found, run
 from withstand.core.threat import Threat
 
 STEPS = 10
