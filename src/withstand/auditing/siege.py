@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from withstand.auditing.block import doubts
 from withstand.auditing.question import Question
+from withstand.auditing.witnesses import make_witness
 from withstand.core.budget import Budget
 from withstand.core.closest import closest
 from withstand.core.evidence import Candidate
@@ -173,24 +174,10 @@ class Siege:
                 self.worst[i] = hit
 
     def _witness(self, row: int, x: Tensor, point: Tensor, hit: "Struck") -> Witness:
-        threat, question = self.question.threat, self.question
-        witness = Witness(
-            x0=self.x0[row].cpu().numpy(),
-            x=x.cpu().numpy(),
-            y=self.y[row].cpu().numpy(),
-            id=self.ids[row],
-            property=str(question.property),
-            norm=threat.norm,
-            radius=threat.radius,
-            domain=threat.domain,
-            levels=threat.levels or 0,
-            limits=threat.limits,
-            adversarial=hit.answer,
-            margin=hit.margin,
-            method=hit.text,
-            model=self.digest,
-        )
-        return replace(witness, move=point.cpu().numpy()) if threat.rendered else witness
+        threat, property = self.question.threat, self.question.property
+        move, sample = point if threat.rendered else None, (self.ids[row], self.x0[row], self.y[row])
+        answer, margin, method, model = hit.answer, hit.margin, hit.text, self.digest
+        return make_witness(threat, property, sample, x, move, answer=answer, margin=margin, method=method, model=model)
 
     def walk(self, attacks: Attacks, pace: Pace) -> None:
         """Find the smallest radius that refutes each sample: what is refuted leaves for all larger ones, and a witness

@@ -1,7 +1,7 @@
 """The order of an audit, cheap to dear, on the samples that are still open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from withstand.auditing.alarms import LUCK
 from withstand.auditing.block import Block, Setup
 from withstand.auditing.curve import Reach
+from withstand.auditing.witnesses import make_witness
 from withstand.core.attack import misfit
 from withstand.core.budget import Budget
 from withstand.core.judge import Contradiction, Status
@@ -167,12 +168,11 @@ def _settled(block: Block, reach: Reach | None) -> Settled:
     for row, _ in judge.disagreements:
         block.flags[row].add("replay-disagrees")
     refuted = [i for i, status in enumerate(judge.status) if status is Status.REFUTED]
+    threat = block.setup.threat
+    moves = judge.point if threat.rendered else dict.fromkeys(refuted)
     witnesses = {
-        block.ids[i]: _witness(block, i, judge.witness[i], judge.found_by[i], block.setup.threat) for i in refuted
+        block.ids[i]: _witness(block, i, judge.witness[i], moves[i], judge.found_by[i], threat) for i in refuted
     }
-    if block.setup.threat.rendered:
-        moves = judge.point.cpu().numpy()
-        witnesses = {block.ids[i]: replace(witnesses[block.ids[i]], move=moves[i]) for i in refuted}
     records = [_record(block, reach, i, witnesses.get(block.ids[i])) for i in range(len(block.ids))]
     return Settled(records, witnesses, block.spent["attack"], block.spent["verify"])
 
@@ -214,29 +214,18 @@ def _reason(block: Block, row: int) -> str:
     return f"attacks brought the margin to {float(judge.margin[row]):.4g}, {proof}{stopped}"
 
 
-def _witness(block: Block, row: int, x: Tensor, method: str, threat: Threat) -> Witness:
-    setup, judge = block.setup, block.judge
+def _witness(block: Block, row: int, x: Tensor, move: Tensor | None, method: str, threat: Threat) -> Witness:
+    setup, sample = block.setup, (block.ids[row], block.x0[row], block.y[row])
     outputs = setup.model(x[None]).detach()
-    return Witness(
-        x0=block.x0[row].cpu().numpy(),
-        x=x.cpu().numpy(),
-        y=block.y[row].cpu().numpy(),
-        id=block.ids[row],
-        property=str(setup.property),
-        norm=threat.norm,
-        radius=threat.radius,
-        domain=threat.domain,
-        levels=threat.levels or 0,
-        limits=threat.limits,
-        adversarial=block.answers(outputs)[0],
-        margin=float(setup.property.margin(outputs, judge.y[row : row + 1])[0]),
-        method=method,
-        model=setup.model.digest(),
+    margin = float(setup.property.margin(outputs, block.judge.y[row : row + 1])[0])
+    answer, model = block.answers(outputs)[0], setup.model.digest()
+    return make_witness(
+        threat, setup.property, sample, x, move, answer=answer, margin=margin, method=method, model=model
     )
 
 
 def _fault(block: Block, clash: Contradiction) -> Fault:
     row = clash.row
-    point = _witness(block, row, clash.x, clash.found_by, clash.threat)
+    point = _witness(block, row, clash.x, None, clash.found_by, clash.threat)
     clash.row = block.ids[row]
     return Fault(str(clash), point, clash.bound, clash.proved_by)
