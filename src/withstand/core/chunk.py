@@ -131,17 +131,20 @@ class Chunk:
         """Take over the points x that are better than a row's best so far, and let refuted rows leave."""
         points = len(x) // len(rows)
         hit = margin <= 0
-        better = hit if self.closest else margin < self.margin[rows].repeat_interleave(points)
+        if self.closest:
+            worth = torch.full_like(margin, torch.inf, dtype=torch.float64)
+            struck = hit.nonzero().squeeze(1)
+            worth[struck] = oracle.threat.pick(struck, x0).distance(x0[struck], x[struck])
+            better = worth < self.distance[rows].repeat_interleave(points)
+        else:
+            worth = margin.double()
+            better = margin < self.margin[rows].repeat_interleave(points)
         doubtful = (better if self.roams else better & hit).nonzero().squeeze(1)
         if len(doubtful):
             threat = oracle.threat.pick(doubtful, x0)
             better = better.index_copy(0, doubtful, threat.contains(x0[doubtful], x[doubtful]))
         if not bool(better.any()):
             return
-        worth = margin.double()
-        if self.closest:
-            worth = oracle.threat.distance(x0, x)
-            better &= worth < self.distance[rows].repeat_interleave(points)
         worth, column = worth.masked_fill(~better, torch.inf).reshape(len(rows), points).min(1)
         part = (worth < torch.inf).nonzero().squeeze(1)
         chosen, index = rows[part], part * points + column[part]

@@ -34,8 +34,7 @@ def follow(
     for i in range(steps):
         told = yield asking(x, told)
         assert told.grad is not None
-        best.see(x, told.margin)
-        distance, hit = threat.distance(x0, x), told.margin <= 0
+        distance, hit = best.see(x, told.margin), told.margin <= 0
         nearest = torch.where(hit, torch.minimum(nearest, distance), nearest)
         gap = told.margin.nan_to_num(torch.inf).abs() / length(told.grad, DUAL[threat.norm])
         gamma = cosine(shrink, LEAST, i, steps)

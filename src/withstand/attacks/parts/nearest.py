@@ -20,12 +20,14 @@ class Best:
         self.threat, self.x0, self.x = threat, x0, x0
         self.distance = x0.new_full((len(x0),), math.inf, dtype=torch.float64)
 
-    def see(self, x: Tensor, margin: Tensor) -> None:
-        """Take over the points x that violate the property (margin [B] <= 0) nearer to x0 than any before."""
+    def see(self, x: Tensor, margin: Tensor) -> Tensor:
+        """Take over the points x that violate the property (margin [B] <= 0) nearer to x0 than any before. Returns the
+        points' distances [B]."""
         distance = self.threat.distance(self.x0, x)
         better = (margin <= 0) & (distance < self.distance)
         self.distance = torch.where(better, distance, self.distance)
         self.x = torch.where(rowwise(better, x), x, self.x)
+        return distance
 
     @property
     def found(self) -> Tensor:

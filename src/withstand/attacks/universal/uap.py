@@ -34,7 +34,7 @@ class Uap:
     method: `sgd` walks uphill on the mean cross-entropy to the model's own predictions, each capped, in steepest steps
     with momentum (Shafahi et al. 2020, arXiv:1811.11304), the stronger and faster; `deepfool` is the original: input by
     input, the least change that fools the model there is added.
-    epochs: 10. batch: inputs a step. step: length of the first step as a fraction of the radius; the last is a tenth of
+    epochs: 10. batch: inputs a step; small, since many steps count for more than exact ones. step: length of the first step as a fraction of the radius; the last is a tenth of
     it. cap: of the cross-entropy, so that inputs fooled already do not count; 9 as in the paper. share: `deepfool` ends
     when so much of the data is fooled; 0.8 is the original's.
 
@@ -47,7 +47,7 @@ class Uap:
 
     method: Literal["sgd", "deepfool"] = "sgd"
     epochs: Count = 10
-    batch: Count = 128
+    batch: Count = 32
     step: Positive = 0.3
     cap: Positive = 9.0
     share: Annotated[float, Gt(0), Le(1)] = 0.8
