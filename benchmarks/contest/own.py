@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from contest.task import SHARED, Points, Task
+from contest.task import SHARED, Counting, Points, Task
 from withstand.core.budget import Budget
 from withstand.core.closest import closest
 from withstand.core.registry import build, build_attack, components
@@ -51,15 +51,14 @@ class Own:
 
 def universal(task: Task, text: str, seed: int) -> Points:
     """Fitted on training images, applied to the task's."""
-    method = build("universal", text)
-    rows, state = task.net.rows, None
-    for reached in method.fit(task.net, task.fitted, task.threat, seed, None):
+    method, net, state = build("universal", text), Counting(task.model.module), None
+    for reached in method.fit(net, task.fitted, task.threat, seed, None):
         state = reached
     assert state is not None
     attack = Fitted(text, method, state)
     rng = RowRandom(row_seeds(seed, range(len(task.x)), text))
     moved = task.threat.deploy(task.x, attack.method.apply(attack.state, task.x, task.threat, rng))
-    return Points(moved, task.net.rows - rows)
+    return Points(moved, net.rows)
 
 
 @dataclass(frozen=True)

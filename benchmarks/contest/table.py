@@ -45,7 +45,7 @@ class Outcome:
         return math.nan if entry.score is None else getattr(entry.score, self.row.figure)
 
     def verdict(self) -> str:
-        """`met`, or where it falls short; `stated` where nothing is asked."""
+        """`met`, or where it falls short, and who is better all the same; `stated` where nothing is asked."""
         row, ours = self.row, self.ours.score
         if ours is None:
             return self.ours.why
@@ -63,8 +63,8 @@ class Outcome:
             short.append("no time to compare with")
         elif target.share is not None and first is not None and ours.seconds > target.share * first.seconds:
             short.append("time")
-        short += [f"behind {e.library} {e.name}" for e in self.others if sign * self.value(e) < value - 1e-9]
-        return "short: " + ", ".join(short) if short else "met"
+        better = "".join(f"; {e.library} {e.name} is better" for e in self.others if sign * self.value(e) < value - 1e-9)
+        return ("short: " + ", ".join(short) if short else "met") + better
 
     def lines(self) -> Iterable[list[str]]:
         """Cells of the table, a line an opponent."""

@@ -31,7 +31,7 @@ class Nearest:
     it; in linf, FAB towards each of the nearest targets comes first. Reference: this project; its parts are
     those of Pintor et al. 2021 (arXiv:2102.12827) and Croce and Hein 2020 (arXiv:1907.02044).
 
-    steps: 50 a walk; a step of FAB has two asks and counts twice. walks: 4, after the first. The walk from the input
+    steps: 50 a walk; a step of FAB has two asks and counts twice. walks: 3, after the first. The walk from the input
     goes down the mean of all targets' margins, the least ones weighing most: the slope of the least margin alone jumps
     where two targets meet. Points with uniform noise of half the domain's width are where gradients are alive that a
     network trained against attacks has flat near the input.
@@ -42,7 +42,7 @@ class Nearest:
     minimal: ClassVar[bool] = True
 
     steps: Count = 50
-    walks: Count = 4
+    walks: Count = 3
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask at the input, then one a step. Stage 1 is the walk from the input, 2 the next and so on."""

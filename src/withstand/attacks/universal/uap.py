@@ -34,9 +34,10 @@ class Uap:
     method: `sgd` walks uphill on the mean cross-entropy to the model's own predictions, each capped, in steepest steps
     with momentum (Shafahi et al. 2020, arXiv:1811.11304), the stronger and faster; `deepfool` is the original: input by
     input, the least change that fools the model there is added.
-    epochs: 10. batch: inputs a step; small, since many steps count for more than exact ones. step: length of the first step as a fraction of the radius; the last is a tenth of
-    it. cap: of the cross-entropy, so that inputs fooled already do not count; 9 as in the paper. share: `deepfool` ends
-    when so much of the data is fooled; 0.8 is the original's.
+    epochs: 10. batch: inputs a step; small, since many steps count for more than exact ones. step: length of the first
+    step as a fraction of the radius; the last is a tenth of it. cap: of the cross-entropy, so that inputs fooled
+    already do not count; 9 as in the paper. share: `deepfool` ends when so much of the data is fooled; 0.8 is the
+    original's.
 
     Unlike the original's code, changed inputs are kept in the domain, and the projection in l2 is on the l2 ball.
     """
