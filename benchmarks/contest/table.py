@@ -63,7 +63,9 @@ class Outcome:
             short.append("no time to compare with")
         elif target.share is not None and first is not None and ours.seconds > target.share * first.seconds:
             short.append("time")
-        better = "".join(f"; {e.library} {e.name} is better" for e in self.others if sign * self.value(e) < value - 1e-9)
+        better = "".join(
+            f"; {e.library} {e.name} is better" for e in self.others if sign * self.value(e) < value - 1e-9
+        )
         return ("short: " + ", ".join(short) if short else "met") + better
 
     def lines(self) -> Iterable[list[str]]:

@@ -9,6 +9,8 @@ from lab import THREAT, Lab
 from torch import Tensor, nn
 
 import withstand
+from withstand.auditing import campaign
+from withstand.auditing.progress import Progress
 from withstand.auditing.runfolder import RunFolder
 from withstand.core.errors import InputError
 from withstand.core.runner import ModelRaised
@@ -38,6 +40,26 @@ def test_a_run_folder_holds_all_and_resumes(lab: Lab, tmp_path: Path) -> None:
     assert listed.summary.attacked_accuracy == told.attacked_accuracy
     with pytest.raises(InputError, match="holds a run with queries None, not 50"):
         attacked(lab, out=run, queries=50)
+
+
+def test_a_run_interrupted_between_blocks_goes_on_where_it_was(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "KEPT_BLOCK", 10)
+
+    def interrupt(event: Progress) -> None:
+        if event.stage == "settled" and event.done == 20:
+            raise KeyboardInterrupt
+
+    part = attacked(lab, out=tmp_path / "run", progress=interrupt)
+    assert (part.state, part.n) == ("partial", 20)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/witnesses").glob("*.npz")}
+    told = attacked(lab, out=tmp_path / "run")
+    whole = attacked(lab, out=tmp_path / "whole")
+    assert (told.state, told.n) == ("complete", 30)
+    assert told.refuted == whole.refuted
+    assert [one.queries for one in told.attacks.values()] == [one.queries for one in whole.attacks.values()]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_check_sees_a_lost_witness_of_one_attack(lab: Lab, tmp_path: Path) -> None:
