@@ -106,15 +106,16 @@ def sentence(line: dict[str, Any]) -> str:
 
 
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
-    """The figures as a table: robust shares, CPU seconds and their ratio, how many images only one side breaks."""
+    """The figures as a table: robust shares, CPU seconds and their ratio, the images that only one side breaks."""
     texts = [
-        "| model | threat | images | seed | ours | CPU s | other | robust | CPU s | time ratio | only it | only we |"
+        "| model | threat | images | seed | ours | CPU s | other | robust | CPU s | time ratio | only it breaks | only we |"
     ]
     texts.append("|---" * 12 + "|")
     for line in lines:
         (ours, first), *others = line["attacks"].items()
         for name, other in others:
-            alone = [len(other[key]) for key in ("broken_only_here", "broken_only_by_" + ours)]
+            keys = ("broken_only_here", "broken_only_by_" + ours)
+            alone = [", ".join(map(str, other[key])) or "none" for key in keys]
             cells = [line["model"], line["threat"], line["images"], line["seed"], f"{first['robust']:.3f}"]
             cells += [f"{first['seconds']:.1f}", name, f"{other['robust']:.3f}", f"{other['seconds']:.1f}"]
             cells += [f"{first['seconds'] / other['seconds']:.3f}", *alone]
