@@ -107,10 +107,8 @@ def sentence(line: dict[str, Any]) -> str:
 
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
     """The figures as a table: robust shares, CPU seconds and their ratio, the images that only one side breaks."""
-    texts = [
-        "| model | threat | images | seed | ours | CPU s | other | robust | CPU s | time ratio | only it breaks | only we |"
-    ]
-    texts.append("|---" * 12 + "|")
+    heads = "model threat images seed ours CPU other robust CPU ratio it-alone we-alone".split()
+    texts = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for line in lines:
         (ours, first), *others = line["attacks"].items()
         for name, other in others:
