@@ -8,7 +8,7 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.core.evidence import Ask, Told
 from withstand.core.oracle import Access
-from withstand.core.registry import describe
+from withstand.core.registry import name_of
 from withstand.core.rng import RowRandom
 from withstand.core.threat import Threat
 
@@ -58,9 +58,9 @@ def check_fit(
     access shows."""
     reason = misfit(attack, norm, losses)
     if reason is not None:
-        raise InputError(f"The attack {describe(attack)!r} {reason}; choose another.")
+        raise InputError(f"The attack {name_of(attack)!r} {reason}; choose another.")
     if surrogate is None and not access.shows(attack.access):
         raise InputError(
-            f"The attack {describe(attack)!r} needs {attack.access.value}s, and only labels are shown; choose one that "
+            f"The attack {name_of(attack)!r} needs {attack.access.value}s, and only labels are shown; choose one that "
             "needs labels only (`withstand ls attacks` says which)."
         )

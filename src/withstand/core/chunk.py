@@ -134,7 +134,8 @@ class Chunk:
         if self.closest:
             worth = torch.full_like(margin, torch.inf, dtype=torch.float64)
             struck = hit.nonzero().squeeze(1)
-            worth[struck] = oracle.threat.pick(struck, x0).distance(x0[struck], x[struck])
+            if len(struck):
+                worth[struck] = oracle.threat.pick(struck, x0).distance(x0[struck], x[struck])
             better = worth < self.distance[rows].repeat_interleave(points)
         else:
             worth = margin.double()
