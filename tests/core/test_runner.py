@@ -320,3 +320,31 @@ def test_a_band_needs_one_reference_or_one_an_output() -> None:
     with pytest.raises(InputError, match="compares 4 outputs with a reference of 3 numbers"):
         Band(0.1).margin(torch.zeros(2, 4), torch.zeros(2, 3))
     assert Band(0.1).margin(torch.zeros(2, 4), torch.zeros(2)).tolist() == [pytest.approx(0.1)] * 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """Asks about four points a row with weights of their own, and keeps what it is told."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    access: ClassVar[Access] = Access.GRADIENT
+
+    seen: list[tuple[Tensor, Told]] = field(default_factory=list, repr=False)
+
+    def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
+        weights = rng.uniform((4, 2))
+        told = yield Ask(x0[:, None] + 0.01 * rng.uniform((4, 3)), grad=True, weights=weights)
+        self.seen.append((weights, told))
+
+
+def test_several_points_a_row_may_each_have_weights_of_their_own() -> None:
+    weight = torch.tensor([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
+    attack, x0 = Weighing(), torch.full((5, 3), 0.5)
+    run(attack, lambda x: x @ weight, x0, zeros(5), Linf(0.1))
+    ((weights, told),) = attack.seen
+    assert told.targets is not None
+    assert told.grad is not None
+    torch.testing.assert_close(told.loss, (weights * told.targets).sum(2))
+    slopes = torch.stack([weight[:, 0] - weight[:, 1], weight[:, 0] - weight[:, 2]])
+    torch.testing.assert_close(told.grad, weights @ slopes)
+    assert len(weights.flatten(0, 1).unique(dim=0)) == 20
