@@ -6,8 +6,8 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from withstand.attacks.parts.follow import follow, smoothed
-from withstand.attacks.parts.nearest import Best, length, tighten, width
+from withstand.attacks.parts.follow import SHRINK, far_point, first_step, follow, smoothed
+from withstand.attacks.parts.nearest import Best, length, tighten
 from withstand.attacks.parts.trust_region import shortest
 from withstand.core.evidence import Ask
 from withstand.core.registry import Count, Share, attack
@@ -15,9 +15,7 @@ from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat, rowwise
 
-STEP = 0.36  # root mean square of the walks' first step's coordinates in linf and l1; in l2 that step has length 1
-SHRINK, SHRINK_FAR = 0.05, 0.2  # shares by which the radius of the walks changes at first
-NOISE = 0.5  # of the random points, as a share of the domain's width
+SHRINK_FAR = 0.2  # share by which the radius of the walk from a random point changes at first
 LINE = 4  # asks of each of the two searches along the line from the input
 
 Kept = Annotated[float, Ge(0), Lt(1)]
@@ -54,9 +52,8 @@ class BB:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask a step, after those that find a violation. Stage 1 is the walk along the boundary."""
         clean = yield Ask(x0)
-        best, step = Best(threat, x0), 1.0 if threat.norm == "l2" else STEP * x0[0].numel() ** 0.5
-        noise = (2 * rng.uniform(x0.shape[1:], x0.dtype) - 1) * NOISE * width(threat)
-        far = (x0 + noise).clamp(*threat.domain)
+        best = Best(threat, x0)
+        step, far = first_step(best), far_point(best, rng)
         yield from follow(best, x0, self.walk, step, SHRINK, smoothed(clean.margin), clean)
         yield from follow(best, far, self.walk, step, SHRINK_FAR, smoothed(clean.margin))
         yield from tighten(best, clean.margin, LINE)

@@ -23,7 +23,7 @@ TRIES = 4
 """Queries kept for the last step, besides those that draw it back."""
 
 LEAP = 2.0
-"""The first step tried along a normal, in the paper's, which are too short where the boundary is nearly flat."""
+"""How many times the paper's is the first step tried along a normal: its own is short where the boundary is flat."""
 
 LATE, SHORTER = 6, 4
 """From so many normals on, a step so many times shorter than the one that violated is tried, too."""

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from withstand.attacks.fab import walk
 from withstand.attacks.fab_t import toward
-from withstand.attacks.parts.follow import follow, smoothed
-from withstand.attacks.parts.nearest import Best, width
+from withstand.attacks.parts.follow import SHRINK, far_point, first_step, follow, smoothed
+from withstand.attacks.parts.nearest import Best
 from withstand.attacks.parts.targeting import by_margin
 from withstand.core.evidence import Ask
 from withstand.core.registry import Count, attack
@@ -15,14 +15,11 @@ from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat
 
-STEP = 0.36  # root mean square of the first step's coordinates in linf and l1; in l2 that step has length 1
-SHRINK = 0.05  # share by which the radius changes at first, from the input
 SHRINK_FAR = {
     "linf": 0.1,
     "l2": 0.15,
     "l1": 0.2,
-}  # from a random point, much farther away
-NOISE = 0.5  # of the random points, as a share of the domain's width
+}  # share by which the radius changes at first, from a random point, much farther away
 
 
 @attack
@@ -47,12 +44,12 @@ class Nearest:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """One ask at the input, then one a step. Stage 1 is the walk from the input, 2 the next and so on."""
         clean = yield Ask(x0)
-        best, step = Best(threat, x0), 1.0 if threat.norm == "l2" else STEP * x0[0].numel() ** 0.5
+        best = Best(threat, x0)
+        step = first_step(best)
         yield from follow(best, x0, self.steps, step, SHRINK, smoothed(clean.margin, 1), clean)
         targets = by_margin(clean, self.walks).unbind(1) if threat.norm == "linf" else ()
         for stage, target in enumerate(targets, 2):
             yield from walk(x0, best, toward(target, stage), max(1, self.steps // 2), stage)
         for stage in range(2 + len(targets), 2 + self.walks):
-            noise = (2 * rng.uniform(x0.shape[1:], x0.dtype) - 1) * NOISE * width(threat)
-            start, far = (x0 + noise).clamp(*threat.domain), SHRINK_FAR[threat.norm]
-            yield from follow(best, start, self.steps, step, far, smoothed(clean.margin, stage))
+            start, shrink = far_point(best, rng), SHRINK_FAR[threat.norm]
+            yield from follow(best, start, self.steps, step, shrink, smoothed(clean.margin, stage))

@@ -53,8 +53,9 @@ class Worst:
     Every row gets walks of 20 steps on the margin and on the cross-entropy, from corners of the threat and from the
     clean input, walks towards its three nearest targets (Melamed et al. 2024, arXiv:2407.02240), and walks from
     diversified starts (Tashiro et al. 2020, arXiv:2003.06878); in l2 and l1 the attack `nearest`, too. Rows brought
-    near to a violation get more walks from diversified starts, side by side: the nearest twice `walks` of 50 steps, the
-    others a quarter as many of 20, and those in between walks of 100 steps on the cross-entropy. At last an attack that
+    near to a violation get more walks, side by side: a quarter of `walks` of 20 steps from diversified starts; nearer
+    ones an eighth of 100 steps on the cross-entropy, too, still nearer ones all of 50 steps from diversified starts,
+    and the nearest these twice. At last an attack that
     sees no gradients, Square (Andriushchenko et al. 2020, arXiv:1912.00049) or in l0 and patches Sparse-RS (Croce et
     al. 2022, arXiv:2006.12834), looks at those rows and at a tenth of the others for `queries` queries: what it finds
     tells that gradients mislead. Where it found something, or gradients were blank or no numbers, `then` attacks all
@@ -76,19 +77,14 @@ class Worst:
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:
         """About 190 asks for every row; up to some 2,000 points, and the audit, for some."""
         field = Field(x0, threat, rng)
-        for stage, walk in FLOOR:
+        yield from field.stage(_ask_clean, CLEAN)
+        field.clean = field.margin.clone()
+        for stage, walk in enumerate(FLOOR, CLEAN + 1):
             yield from field.stage(walk, stage)
-            field.clean = field.margin.clone() if stage == CLEAN else field.clean
         if threat.norm in ROUND:
             yield from field.stage(Nearest().search, INWARDS, watched=False)
-        for stage, walk, share, part in (
-            (10, partial(_diverse, steps=SHORT), NEAR, 0.25),
-            (11, partial(_from_corner, "smooth", steps=LONG), NEAR / 2, 0.125),
-            (12, partial(_diverse, steps=MIDDLE), NEARER, 1.0),
-            (13, partial(_diverse, steps=MIDDLE), NEAREST, 1.0),
-        ):
-            copies = math.ceil(part * self.walks)
-            yield from field.stage(walk, stage, field.near(share), copies=copies)
+        for stage, (walk, share, part) in enumerate(FURTHER, CLOSER):
+            yield from field.stage(walk, stage, field.near(share), copies=math.ceil(part * self.walks))
         auditor = next((kind for kind in (Square, SparseRS) if threat.norm in kind.norms), None)
         if self.queries and auditor is not None:
             chosen = field.near(NEAR) | (rng.uniform(()) < AUDITED)
@@ -136,16 +132,23 @@ def _diverse(x0: Tensor, threat: Threat, rng: RowRandom, steps: int = SHORT) -> 
     yield from cosine_walk(x0, threat, steps, Ask(spread.x))
 
 
-CLEAN, INWARDS, AUDIT = 0, 8, 99
+CLEAN, INWARDS, CLOSER, AUDIT = 0, 8, 10, 99
 """Numbers of stages (see `Found.stage`)."""
 
-FLOOR: tuple[tuple[int, Begin], ...] = (
-    (CLEAN, _ask_clean),
-    (1, _from_clean),
-    (2, partial(_from_corner, "margin")),
-    (3, partial(_from_corner, "smooth")),
-    (4, _targeted),
-    (5, _diverse),
-    (6, _diverse),
+FLOOR: tuple[Begin, ...] = (
+    _from_clean,
+    partial(_from_corner, "margin"),
+    partial(_from_corner, "smooth"),
+    _targeted,
+    _diverse,
+    _diverse,
 )
 """What every row gets."""
+
+FURTHER: tuple[tuple[Begin, float, float], ...] = (
+    (partial(_diverse, steps=SHORT), NEAR, 0.25),
+    (partial(_from_corner, "smooth", steps=LONG), NEAR / 2, 0.125),
+    (partial(_diverse, steps=MIDDLE), NEARER, 1.0),
+    (partial(_diverse, steps=MIDDLE), NEAREST, 1.0),
+)
+"""What rows get that are as near to a violation as the share says, and how often, as a part of `walks`."""

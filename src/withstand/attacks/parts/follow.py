@@ -8,6 +8,7 @@ from torch import Tensor
 
 from withstand.attacks.parts.nearest import DUAL, Best, cosine, length, width
 from withstand.core.evidence import Ask, Told
+from withstand.core.rng import RowRandom
 from withstand.core.threat import rowwise
 
 Asking = Callable[[Tensor, Told | None], Ask]
@@ -16,6 +17,22 @@ Asking = Callable[[Tensor, Told | None], Ask]
 LAST = 0.01  # length of the last step as a share of the first
 LEAST = 0.001  # share by which the radius shrinks or grows at the last step
 SMOOTHING = 0.1
+STEP = 0.36  # root mean square of the first step's coordinates in linf and l1; in l2 that step has length 1
+SHRINK = 0.05  # share by which the radius changes at first, from the input
+NOISE = 0.5  # of points far from the input, as a share of the domain's width
+
+
+def first_step(best: Best) -> float:
+    """The length (in l2) of the first step, for a domain of width 1."""
+    return 1.0 if best.threat.norm == "l2" else STEP * best.x0[0].numel() ** 0.5
+
+
+def far_point(best: Best, rng: RowRandom) -> Tensor:
+    """Points far from the inputs, where gradients are alive that a network trained against attacks has flat near them:
+    uniform noise of half the domain's width is added."""
+    x0, threat = best.x0, best.threat
+    noise = (2 * rng.uniform(x0.shape[1:], x0.dtype) - 1) * NOISE * width(threat)
+    return (x0 + noise).clamp(*threat.domain)
 
 
 def follow(

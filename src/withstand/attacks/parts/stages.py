@@ -13,7 +13,7 @@ from withstand.core.runner import Search
 from withstand.core.threat import Threat
 
 SIZE = 2**19
-"""Most numbers in the points of a row that are asked about at once: what 10 images of 128 by 128 pixels hold."""
+"""Most numbers in the points of a row that are asked about at once: what 10 colour images of 128 by 128 pixels hold."""
 
 Begin = Callable[[Tensor, Threat, RowRandom], Generator[Ask, Told, Any]]
 """What starts a search from x0, threat and random streams, as `Attack.search` does."""
