@@ -63,7 +63,7 @@ def part(threat: Threat, x0: Tensor, samples: Tensor) -> Threat:
 
 
 @dataclass
-class _Front:
+class Front:
     """Rows on their way back: coefficients [B, R, *shape] by value, and what has become constant [B, R]."""
 
     rows: dict[str, Tensor]
@@ -72,16 +72,16 @@ class _Front:
     def add(self, name: str, rows: Tensor) -> None:
         self.rows[name] = self.rows[name] + rows if name in self.rows else rows
 
-    def mirrored(self) -> "_Front":
+    def mirrored(self) -> "Front":
         """The rows, then their negatives."""
         both = {name: torch.cat([rows, -rows], 1) for name, rows in self.rows.items()}
-        return _Front(both, torch.cat([self.constant, -self.constant], 1))
+        return Front(both, torch.cat([self.constant, -self.constant], 1))
 
 
 def least(relaxation: Relaxation, target: str, rows: Tensor, both: bool = False) -> Tensor:
     """Sound lower bounds [B, R] of rows [B, R, *shape] over the value `target`; with `both`, [B, 2R]: those of the rows
     and those of their negatives."""
-    front = _Front({target: rows}, rows.new_zeros(rows.shape[:2]))
+    front = Front({target: rows}, rows.new_zeros(rows.shape[:2]))
     for node in reversed(relaxation.graph.nodes):
         arrived = front.rows.pop(node.name, None)
         if arrived is None:
@@ -92,9 +92,9 @@ def least(relaxation: Relaxation, target: str, rows: Tensor, both: bool = False)
             front, both = front.mirrored(), False
             arrived = front.rows.pop(node.name)
         if isinstance(rule, Affine):
-            _through_affine(relaxation, node, rule, arrived, front)
+            through_affine(relaxation, node, rule, arrived, front)
         else:
-            _through(relaxation, node, rule, arrived, front)
+            through(relaxation, node, rule, arrived, front)
     if both:
         front = front.mirrored()
     at_input = front.rows.get(relaxation.graph.input)
@@ -103,7 +103,8 @@ def least(relaxation: Relaxation, target: str, rows: Tensor, both: bool = False)
     return front.constant + relaxation.threat.lowest(relaxation.x0, at_input)
 
 
-def _through_affine(relaxation: Relaxation, node: Node, rule: Affine, rows: Tensor, front: _Front) -> None:
+def through_affine(relaxation: Relaxation, node: Node, rule: Affine, rows: Tensor, front: Front) -> None:
+    """Carry rows that arrived at an affine node to its inputs."""
     args = affine.arguments(relaxation.graph, node, relaxation.shapes)
     if node.name not in relaxation.constants:
         relaxation.constants[node.name] = affine.constant_part(rule, args, node.attrs, rows)
@@ -114,7 +115,8 @@ def _through_affine(relaxation: Relaxation, node: Node, rule: Affine, rows: Tens
         front.add(node.inputs[position], affine.transpose(rule, rows, position, args, node.attrs))
 
 
-def _through(relaxation: Relaxation, node: Node, rule, rows: Tensor, front: _Front) -> None:
+def through(relaxation: Relaxation, node: Node, rule, rows: Tensor, front: Front) -> None:
+    """Carry rows that arrived at any other node to its inputs, by lines, by planes or, failing both, by its box."""
     if relaxation.affine_only or not (isinstance(rule, Elementwise) or rule.backward):
         low, high = relaxation.boxes[node.name]
         front.constant = front.constant + dot(rows.clamp(min=0), low) + dot(rows.clamp(max=0), high)
