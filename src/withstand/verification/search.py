@@ -11,6 +11,7 @@ from withstand.core.evidence import Evidence
 from withstand.core.judge import Judge, Status, Verdict
 from withstand.core.registry import describe
 from withstand.graph.ir import Graph
+from withstand.verification.memory import prove_within_memory
 from withstand.verification.problem import Problem
 
 TIME_OVER = "the time was over"
@@ -61,7 +62,7 @@ def _drive(
 ) -> str | None:
     """Hear one verifier out on some rows. Returns what stopped it, None if it simply ended."""
     problem = Problem(graph, judge.x0[rows], judge.y[rows], judge.threat.pick(rows, judge.x0), judge.property)
-    steps = iter(verifier.prove(problem))
+    steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:
             evidence = next(steps)

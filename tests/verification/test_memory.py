@@ -1,0 +1,70 @@
+"""Verifiers that run out of memory: smaller batches first, then a sentence."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tiny import distance_net
+
+from withstand.core.balls import Linf
+from withstand.core.evidence import Grade, Lower
+from withstand.core.judge import Judge, Status
+from withstand.core.property import Linear
+from withstand.verification.memory import is_out_of_memory
+from withstand.verification.search import search
+
+REFUSED = (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
+
+
+@dataclass(frozen=True)
+class Hungry:
+    """Proves one question a step, if its batch is small enough, and remembers what it tried."""
+
+    error: BaseException
+    log: list
+    entries: int = 160_000
+    fits: int = 40_000
+
+    def prove(self, problem):
+        for row in problem.open.nonzero().squeeze(1):
+            self.log.append((self.entries, int(row)))
+            if self.entries > self.fits and int(row) > 0:
+                raise self.error
+            yield Lower(row[None], torch.ones(1), Grade.FLOAT64)
+
+
+def judge():
+    graph = distance_net()
+    x0 = torch.rand(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows = Linear(torch.tensor([[-1.0]]), torch.tensor([2.0]), torch.tensor([0]))
+    return graph, Judge(graph, None, x0, torch.zeros(3), Linf(0.1), rows)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=["python", "torch"])
+def test_it_goes_on_with_half_the_batch_and_keeps_what_was_proved(error):
+    graph, jury = judge()
+    log = []
+    verdicts = search(jury, graph, [Hungry(error, log)])
+    assert [v.status for v in verdicts] == [Status.PROVED] * 3
+    assert log == [(160_000, 0), (160_000, 1), (80_000, 1), (40_000, 1), (40_000, 2)]
+
+
+def test_at_the_least_batch_a_sentence_says_so():
+    graph, jury = judge()
+    log = []
+    verdicts = search(jury, graph, [Hungry(MemoryError(), log, fits=0)])
+    assert [v.status for v in verdicts] == [Status.PROVED, Status.UNKNOWN, Status.UNKNOWN]
+    assert log[-1][0] == 10_000
+    assert verdicts[1].reason.startswith("memory ran out")
+
+
+def test_other_errors_are_not_swallowed():
+    graph, jury = judge()
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        search(jury, graph, [Hungry(RuntimeError("shapes do not match"), [])])
+
+
+def test_what_torch_really_says_is_understood():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)
+    assert is_out_of_memory(caught.value)
