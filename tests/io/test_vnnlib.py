@@ -141,7 +141,7 @@ def truth(term, values):
     }[word]()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(formula=formulas, more=formulas)
 def test_any_formula_means_what_its_text_says(tmp_path_factory, formula, more):
     path = tmp_path_factory.mktemp("vnnlib") / "any.vnnlib"

@@ -13,7 +13,8 @@ from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.graph.onnx_writer import write_onnx
 from withstand.io.vnnlib import Region, parse_forms
-from withstand.verification.vnncomp import decide, gather
+from withstand.verification.cases import gather
+from withstand.verification.vnncomp import decide
 
 HEAD = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)\n"
 UNIT = "(assert (and (>= X_0 0) (<= X_0 1) (>= X_1 0) (<= X_1 1)))\n"
@@ -87,7 +88,7 @@ def test_time_over_is_timeout_and_in_time(ask):
 def test_a_file_that_does_not_fit_the_network_is_one_sentence(ask):
     with pytest.raises(InputError, match="declares 2 inputs"):
         ask(HEAD + UNIT, random_net([3, 4, 1], 0, torch.float32))
-    with pytest.raises(InputError, match="speaks of 1 outputs, the model has 2"):
+    with pytest.raises(InputError, match="speaks of 1 outputs, the network has 2"):
         ask(HEAD + UNIT + "(assert (<= Y_0 0))", random_net([2, 4, 2], 0, torch.float32))
 
 

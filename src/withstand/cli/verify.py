@@ -1,4 +1,4 @@
-"""`withstand verify`: only the lower end, by the verifier you name; or one VNN-LIB question."""
+"""`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,31 @@ from withstand.cli import options
 from withstand.cli.output import only_results_on_stdout, percent, print_json
 from withstand.cli.results import print_counts
 from withstand.core.errors import InputError
+
+Onnx = Annotated[
+    Path | None, typer.Option("--onnx", metavar="FILE", help="The network of a VNN-LIB question, .onnx or .nnet.")
+]
+Vnnlib = Annotated[Path | None, typer.Option("--vnnlib", metavar="FILE", help="The VNN-LIB question.")]
+Instances = Annotated[
+    Path | None,
+    typer.Option(
+        "--instances", metavar="CSV", help="A list of VNN-LIB questions: onnx,vnnlib[,timeout_s[,known_verdict]]."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=0.0, metavar="S", help="Seconds for each VNN-LIB question; the list's, or 60, unless given."
+    ),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="FILE", help="Write answers to FILE too; a list goes on where FILE ends."),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Answer N questions of a list at a time.")]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", metavar="DIR", help="Store the evidence of VNN-LIB answers in DIR.")
+]
 
 
 def verify(
@@ -21,30 +46,52 @@ def verify(
     budget: options.BudgetText = None,
     device: options.Device = "cpu",
     property: options.Property = "argmax",
-    onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="The network of a VNN-LIB question.")
-    ] = None,
-    vnnlib: Annotated[Path | None, typer.Option("--vnnlib", metavar="FILE", help="The VNN-LIB question.")] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.0, metavar="SECONDS", help="Wall time for a VNN-LIB question.")
-    ] = 60.0,
-    results: Annotated[
-        Path | None, typer.Option("--results", metavar="FILE", help="Write a VNN-LIB question's answer to FILE too.")
-    ] = None,
+    onnx: Onnx = None,
+    vnnlib: Vnnlib = None,
+    instances: Instances = None,
+    timeout: Timeout = None,
+    results: Results = None,
+    jobs: Jobs = 1,
+    certificate: Certificate = None,
     json: options.Json = False,
 ) -> None:
-    """Prove by the method you name, or answer a VNN-LIB question.
+    """Prove by the method you name, or answer VNN-LIB questions.
 
     With `--onnx` and `--vnnlib` one word is printed, sat, unsat, timeout or unknown, and the witness after sat, in the
-    form of VNN-COMP. Otherwise every sample that is right when clean is bounded by one verifier.
+    form of VNN-COMP. With `--instances` all questions of a list are answered in one process, with a table and totals.
+    Otherwise every sample that is right when clean is bounded by one verifier.
     """
-    if onnx is not None or vnnlib is not None:
-        if onnx is None or vnnlib is None or model or data or threat:
+    samples = (model, data, threat)
+    if instances is not None:
+        if onnx or vnnlib or any(samples):
+            raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")
+        from withstand.cli.instances import answer_list
+
+        answer_list(instances, timeout, results, jobs, certificate, json)
+    elif onnx is not None or vnnlib is not None:
+        if onnx is None or vnnlib is None or any(samples):
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
-        _answer(onnx, vnnlib, timeout, results, json)
-        return
-    if not (model and data and threat):
-        raise InputError("Name MODEL, --data and --threat, or --onnx and --vnnlib for a VNN-LIB question.")
+        from withstand.cli.vnnlib import answer_question
+
+        answer_question(onnx, vnnlib, timeout, results, certificate, json)
+    elif model and data and threat:
+        _prove(model, data, threat, method, property, limit, budget, device, double, json)
+    else:
+        raise InputError("Name MODEL, --data and --threat, or VNN-LIB questions: --onnx and --vnnlib, or --instances.")
+
+
+def _prove(
+    model: str,
+    data: str,
+    threat: str,
+    method: str,
+    property: str,
+    limit: int | None,
+    budget: str | None,
+    device: str,
+    double: bool,
+    json: bool,
+) -> None:
     import withstand
 
     with only_results_on_stdout():
@@ -62,20 +109,3 @@ def verify(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."
     )
-
-
-def _answer(onnx: Path, vnnlib: Path, timeout: float, results: Path | None, json: bool) -> None:
-    from withstand.verification.vnncomp import decide
-
-    if results is not None:
-        results.touch()
-    with only_results_on_stdout():
-        answer = decide(onnx, vnnlib, timeout)
-    if results is not None:
-        results.write_text(answer.text + "\n", "utf-8")
-    if not json:
-        typer.echo(answer.text)
-        return
-    witness = None if answer.witness is None else [tensor.flatten().tolist() for tensor in answer.witness]
-    told = {"result": answer.result, "seconds": answer.seconds, "bound": answer.bound, "reason": answer.reason}
-    print_json({**told, "witness": witness})

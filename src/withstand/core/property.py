@@ -200,17 +200,25 @@ class Band(Property):
 
 @dataclass(frozen=True)
 class Linear(Property):
-    """Fixed linear rows, the same for every input: weight [R, O], offset [R], group [R]. y plays no part."""
+    """Linear rows given as numbers, in groups [R].
+
+    weight [R, O] and offset [R] are the same for every input, and y plays no part; weight [Q, R, O] and offset [Q, R]
+    hold the rows of Q questions, and y is the question's number.
+    """
 
     weight: Tensor
     offset: Tensor
     group: Tensor
 
     def __str__(self) -> str:
-        return f"linear:{len(self.weight)} rows"
+        return "linear:" + " x ".join(f"{size}" for size in self.offset.shape) + " rows"
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
-        if self.weight.shape[1] != outputs:
-            raise InputError(f"The property speaks of {self.weight.shape[1]} outputs, the model has {outputs}.")
-        weight, offset = (t.to(y.device, dtype).expand(len(y), *t.shape) for t in (self.weight, self.offset))
+        if self.weight.shape[-1] != outputs:
+            raise InputError(f"The property speaks of {self.weight.shape[-1]} outputs, the model has {outputs}.")
+        parts = (self.weight, self.offset)
+        if self.weight.dim() == 3:
+            weight, offset = (part.to(y.device)[y].to(dtype) for part in parts)
+        else:
+            weight, offset = (part.to(y.device, dtype).expand(len(y), *part.shape) for part in parts)
         return Rows(weight, offset, self.group.to(y.device))

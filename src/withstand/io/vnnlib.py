@@ -63,7 +63,9 @@ class Case:
     rows: list[Atom] = field(default_factory=list)
 
 
-def read_vnnlib(path: str | Path, input_shape: tuple[int, ...] | None = None) -> list[Region]:
+def read_vnnlib(
+    path: str | Path, input_shape: tuple[int, ...] | None = None, outputs: int | None = None
+) -> list[Region]:
     """The regions of a VNN-LIB 1.0 file; the property holds on all of them just when the file is `unsat`.
 
     input_shape: the shape the X_i fill in C order (flat unless given). Conjunctions whose box is the same share a
@@ -77,7 +79,7 @@ def read_vnnlib(path: str | Path, input_shape: tuple[int, ...] | None = None) ->
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The VNN-LIB file {str(path)!r} cannot be read ({error}); check the path.") from None
     try:
-        return _Reader().read(text, input_shape)
+        return _Reader().read(text, input_shape, outputs)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -122,7 +124,7 @@ class _Reader:
         self.base = Case()
         self.choices: list[list[Case]] = []
 
-    def read(self, text: str, input_shape: tuple[int, ...] | None) -> list[Region]:
+    def read(self, text: str, input_shape: tuple[int, ...] | None, wanted: int | None) -> list[Region]:
         for form in parse_forms(text):
             match form:
                 case ["declare-const", str() as name, "Real"] if _VARIABLE.fullmatch(name):
@@ -139,6 +141,8 @@ class _Reader:
         shape = (inputs,) if input_shape is None else input_shape
         if int(np.prod(shape)) != inputs:
             raise InputError(f"the file declares {inputs} inputs, the network takes {list(shape)}; use its own file.")
+        if wanted not in (None, outputs):
+            raise InputError(f"the file speaks of {outputs} outputs, the network has {wanted}; use its own file.")
         return self._regions(inputs, outputs, shape)
 
     def _count(self, letter: str) -> int:

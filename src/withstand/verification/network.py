@@ -1,0 +1,46 @@
+"""A network as proofs want it: the graph that is bounded, and onnxruntime, in which witnesses are replayed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from withstand.core.errors import InputError
+from withstand.graph.ir import Graph
+from withstand.graph.model import Model
+from withstand.graph.replay import OnnxSession
+from withstand.io.models import READERS
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its graph, and its deployed form."""
+
+    model: Model
+    graph: Graph
+    session: OnnxSession
+
+    def replay(self, x: Tensor) -> Tensor:
+        """Outputs [B, *outputs] of a batch x [B, *sample] in onnxruntime."""
+        return torch.from_numpy(self.session(x.numpy()))
+
+
+def read_network(path: str | Path) -> Network:
+    """The network of an ONNX file, or of another file for which `withstand.io.models` has a reader.
+
+    Raises InputError when it cannot be read or holds weights that are NaN.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"'{path}' is no network that is read here; give a file ending in {', '.join(READERS)}.")
+    if not path.is_file():
+        raise InputError(f"There is no file '{path}'; correct the path of the network.")
+    model = reader(path)
+    if model.graph is None:
+        raise InputError(f"{model.name} cannot be verified: {model.why_no_graph}")
+    broken = [name for name, value in model.graph.constants.items() if bool(value.isnan().any())]
+    if broken:
+        raise InputError(f"'{path}' holds NaN in {broken[0]!r}, so it computes nothing; export the trained weights.")
+    return Network(model, model.graph, OnnxSession(path if path.suffix == ".onnx" else model.onnx_bytes()))

@@ -1,0 +1,179 @@
+"""`withstand verify` on VNN-LIB questions: lists with results and totals, time limits, unusable input."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import Command, write_question
+
+from withstand.io.results import Result, ResultsFile, read_results
+
+
+@pytest.fixture
+def listed(withstand: Command) -> str:
+    """A list of three questions about y = x0 - x1 on the unit square, the last of them about a file that is missing."""
+    for name, limit in (("reached", 0.5), ("held", 1.5)):
+        write_question(limit)
+        Path("prop.vnnlib").rename(f"{name}.vnnlib")
+    Path("list.csv").write_text(
+        "onnx,vnnlib,timeout_s,known_verdict\n"
+        "net.onnx,reached.vnnlib,30,sat\n"
+        "net.onnx,held.vnnlib,30,unsat\n"
+        "net.onnx,missing.vnnlib,30,unknown\n"
+    )
+    return "list.csv"
+
+
+def test_a_list_gets_a_table_totals_and_results(listed: str, withstand: Command) -> None:
+    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--certificate", "kept")
+    assert done.code == 0, done.err
+    header, *rows = done.out.splitlines()[:4]
+    assert header.split() == ["network", "question", "result", "known", "seconds", "CPU", "domains", "bound"]
+    assert [row.split()[:3] for row in rows] == [
+        ["net", "reached", "sat"],
+        ["net", "held", "unsat"],
+        ["net", "missing", "error"],
+    ]
+    assert "2 of 3 solved (1 sat, 1 unsat, 0 timeout, 0 unknown, 1 error), 0 wrong" in done.out
+    assert "PAR-2" in done.out
+    assert "3/3  net missing  error" in done.err
+    assert "missing.vnnlib' cannot be read" in done.err
+    results = read_results("out.csv")
+    assert [result.result for result in results] == ["sat", "unsat", "error"]
+    assert Path(results[0].certificate).read_text().startswith("sat\n((X_0 ")
+    assert 0 < results[1].bound < 0.51
+
+
+def test_a_list_goes_on_where_it_was_killed(listed: str, withstand: Command) -> None:
+    assert withstand("verify", "--instances", listed, "--results", "out.csv").code == 0
+    whole = Path("out.csv").read_text().splitlines(keepends=True)
+    Path("out.csv").write_text("".join(whole[:2]) + whole[2][:20])
+    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--json")
+    assert done.code == 0, done.err
+    assert done.err.startswith("1 of 3 instances have results already\n2/3  net held  unsat")
+    assert Path("out.csv").read_text().splitlines()[1] == whole[1].strip()
+    told = done.json
+    assert [row["result"] for row in told["instances"]] == ["sat", "unsat", "error"]
+    assert told["totals"]["solved"] == 2
+    assert told["totals"]["words"]["error"] == 1
+
+
+def test_a_wrong_verdict_is_exit_3(listed: str, withstand: Command) -> None:
+    file = ResultsFile("out.csv")
+    for name, word in (("reached", "unsat"), ("held", "unsat"), ("missing", "error")):
+        file.append(Result("net.onnx", f"{name}.vnnlib", word, 3.0, 2.0, 0, 0.0))
+    file.close()
+    done = withstand("verify", "--instances", listed, "--results", "out.csv")
+    assert done.code == 3
+    assert "sat (!)" in done.out
+    assert "1 of 3 solved" in done.out
+    assert "PAR-2 41.00 s" in done.out  # 3 s, and twice twice the limit of 30 s
+    assert done.complaint.startswith("withstand: 1 verdicts contradict the known ones: net reached is known to be sat")
+
+
+def test_the_time_limit_of_the_command_comes_first(withstand: Command) -> None:
+    Path("list.csv").write_text(",".join((*write_question(0.5), "1000")))
+    done = withstand("verify", "--instances", "list.csv", "--timeout", "0.000001")
+    assert done.code == 0, done.err
+    assert "0 of 1 solved (0 sat, 0 unsat, 1 timeout" in done.out
+
+
+STUCK = """
+import sys, time
+from withstand.cli import main
+import withstand.verification.vnncomp as vnncomp
+
+def decide(*args, **options):
+    print("a library talks")
+    time.sleep(60)
+
+vnncomp.decide = decide
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_question_ends_in_time_even_in_the_middle_of_a_step(withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    question = ["verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "1", "--results", "answer.txt", "--json"]
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", STUCK, *question], capture_output=True, text=True, check=False)
+    assert time.monotonic() - start < 30
+    assert done.returncode == 0, done.stderr
+    assert Path("answer.txt").read_text() == "timeout\n"
+    assert '"result": "timeout", "seconds": 1.04' in done.stdout
+    assert "a library talks" in done.stderr
+
+
+UNIT = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in range(2))
+OUT = "(declare-const Y_0 Real)(declare-const Y_1 Real)"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{UNIT}(declare-const Y_0 Real)(assert (<= Y_0 0))", "speaks of 1 outputs, the network has 2"),
+        (f"{UNIT}{OUT}(assert (<= Y_7 0))", "Y_7 is not declared"),
+        (f"(declare-const X_0 Real){OUT}", "declares 1 inputs, the network takes [2]"),
+        (f"(declare-const X_0 Real)(declare-const X_1 Real){OUT}(assert (<= X_0 1))", "X_0 has no lower"),
+    ],
+    ids=["outputs", "absent", "inputs", "unbounded"],
+)
+def test_questions_that_do_not_fit_are_one_sentence(text: str, words: str, withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    Path(vnnlib).write_text(text)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.complaint
+
+
+@pytest.mark.parametrize("place", ["weight", "bias"])
+def test_a_network_with_nan_is_one_sentence(place: str, withstand: Command) -> None:
+    import torch
+
+    from withstand.graph.capture import capture
+    from withstand.graph.onnx_writer import write_onnx
+
+    onnx, vnnlib = write_question(0.5)
+    layer = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        getattr(layer, place).view(-1)[0] = float("nan")
+    Path(onnx).write_bytes(write_onnx(capture(layer, (2,))))
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib)
+    assert (done.code, done.out) == (2, "")
+    assert "holds NaN" in done.complaint
+
+
+def test_a_network_that_computes_nan_is_one_sentence(withstand: Command) -> None:
+    import torch
+
+    from withstand.graph.capture import capture
+    from withstand.graph.onnx_writer import write_onnx
+
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.log(x - 2)
+
+    onnx, vnnlib = write_question(0.5)
+    Path(onnx).write_bytes(write_onnx(capture(Broken(), (2,))))
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib)
+    assert (done.code, done.out) == (2, "")
+    assert "answers NaN in the middle" in done.complaint
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--instances", "absent.csv"), "absent.csv"),
+        (("--instances", "list.csv", "--onnx", "net.onnx"), "takes no --onnx"),
+        (("digits-cnn", "--instances", "list.csv"), "MODEL"),
+        (("--onnx", "net.onnx"), "both --onnx and --vnnlib"),
+        (("--instances", "list.csv", "--results", "list.csv"), "is no results file"),
+        (("--instances", "list.csv", "--results", "no/out.csv"), "cannot be written"),
+    ],
+)
+def test_options_that_do_not_fit(options: tuple[str, ...], words: str, listed: str, withstand: Command) -> None:
+    done = withstand("verify", *options)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.complaint

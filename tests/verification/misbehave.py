@@ -1,0 +1,35 @@
+"""A worker in place of `withstand.verification.worker.serve` that does what the name of the question says."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def serve(pipe, threads):
+    """Speak the worker's protocol, without torch."""
+    pipe.send(("ready", None, time.process_time()))
+    while True:
+        _, vnnlib, timeout, certificate = pipe.recv()
+        word = Path(vnnlib).stem.split("_")[0]
+        if word == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if word == "exit":
+            os._exit(7)
+        if word == "hang":
+            while True:  # deaf to the time, as a long step in a library is
+                pass
+        kind, content = "answered", {"result": word, "seconds": 0.01, "domains": 4, "bound": 0.5}
+        if word == "late":
+            time.sleep(1.02 * timeout)
+            content["result"] = "timeout"
+        if word in ("refused", "failed"):
+            kind, content = word, f"it was {word}"
+        if isinstance(content, dict):
+            content |= {"certificate": str(certificate or ""), "reason": f"by process {os.getpid()}"}
+        pipe.send((kind, content, time.process_time()))
+
+
+def cannot_start(pipe, threads):
+    """A worker that dies before it is ready."""
+    os._exit(5)

@@ -1,0 +1,113 @@
+"""Lists of instances in worker processes: crashes, overruns and refusals cost one instance each."""
+
+import time
+from pathlib import Path
+
+import misbehave
+import pytest
+
+from withstand.core.errors import ToolFault
+from withstand.io.instances import Instance
+from withstand.io.results import Result
+from withstand.verification import instances as module
+from withstand.verification.instances import answer_all, file_name
+from withstand.verification.score import is_wrong, score
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "serve", misbehave.serve)
+
+    def outcomes(*names, timeout=30.0, **kw):
+        listed = [Instance("net.onnx", f"{name}_{i}.vnnlib", tmp_path, timeout) for i, name in enumerate(names)]
+        found = dict(answer_all(listed, **kw))
+        assert sorted(found) == list(range(len(names)))
+        assert [found[i].instance for i in range(len(names))] == listed
+        return [found[i] for i in range(len(names))]
+
+    return outcomes
+
+
+def pid(outcome):
+    return int(outcome.reason.rpartition(" ")[2])
+
+
+def test_one_process_answers_all(ask):
+    found = ask("sat", "unsat", "unknown")
+    assert [one.result.result for one in found] == ["sat", "unsat", "unknown"]
+    assert len({pid(one) for one in found}) == 1
+    assert (found[0].result.domains, found[0].result.bound, found[0].result.certificate) == (4, 0.5, "")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_dead_process_loses_one_instance(ask, jobs):
+    found = ask("sat", "segfault", "unsat", "exit", "unsat", jobs=jobs)
+    assert [one.result.result for one in found] == ["sat", "error", "unsat", "error", "unsat"]
+    assert "by signal 11" in found[1].reason
+    assert "with code 7" in found[3].reason
+    assert not any(one.fault for one in found)
+    assert len({pid(found[i]) for i in (0, 2, 4)}) >= (3 if jobs == 1 else 2)
+
+
+def test_a_step_that_cannot_be_interrupted_ends_in_time(ask):
+    start = time.monotonic()
+    hung, answered = ask("hang", "unsat", timeout=1.0)
+    assert time.monotonic() - start < 15
+    assert hung.result.result == "timeout"
+    assert 1.0 <= hung.result.seconds <= 1.05
+    assert hung.result.cpu_seconds > 0.05
+    assert answered.result.result == "unsat"
+
+
+def test_an_answer_a_little_late_is_still_heard(ask):
+    (late,) = ask("late", timeout=2.0)
+    assert (late.result.result, late.result.bound) == ("timeout", 0.5)
+
+
+def test_refusals_and_failures_are_errors_of_one_instance(ask):
+    refused, failed, answered = ask("refused", "failed", "unsat")
+    assert [refused.result.result, failed.result.result, answered.result.result] == ["error", "error", "unsat"]
+    assert (refused.reason, refused.fault, failed.reason, failed.fault) == (
+        "it was refused",
+        False,
+        "it was failed",
+        True,
+    )
+
+
+def test_several_jobs_work_at_once(ask):
+    begun = []
+    found = ask(*["unsat"] * 6, jobs=3, begun=lambda one: begun.append(one.vnnlib))
+    assert len(begun) == 6
+    assert 1 <= len({pid(one) for one in found}) <= 3
+
+
+def test_certificates_get_names_of_their_own(ask, tmp_path):
+    (found,) = ask("unsat", certificates=tmp_path / "certificates")
+    assert found.result.certificate == str(tmp_path / "certificates" / "net-unsat_0")
+    one = Instance("../nets/a b.onnx", "specs/p_0.03.vnnlib", tmp_path)
+    assert file_name(one) == "nets_a_b-specs_p_0.03"
+
+
+def test_workers_that_cannot_start_are_a_fault(ask, monkeypatch):
+    monkeypatch.setattr(module, "serve", misbehave.cannot_start)
+    with pytest.raises(ToolFault, match="exit code 5"):
+        ask("unsat")
+
+
+def test_no_instance_is_no_work(ask):
+    assert ask() == []
+
+
+def answer(word, known, seconds=2.0, timeout=10.0):
+    instance = Instance("net.onnx", "p.vnnlib", Path(), timeout, known)
+    return instance, Result("net.onnx", "p.vnnlib", word, seconds, seconds / 2, 0, 0.0)
+
+
+def test_score():
+    told = score([answer("sat", "sat"), answer("unsat", None, 4.0), answer("unsat", "sat"), answer("timeout", "sat")])
+    assert (told.count, told.solved, told.wrong) == (4, 2, 1)
+    assert told.words == {"sat": 1, "unsat": 2, "timeout": 1, "unknown": 0, "error": 0}
+    assert (told.seconds, told.cpu_seconds) == (10.0, 5.0)
+    assert told.par2 == (2 + 4 + 20 + 20) / 4
+    assert [is_wrong(*answer(word, "unsat")) for word in ("sat", "unsat", "timeout", "error")] == [True] + [False] * 3
