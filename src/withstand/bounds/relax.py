@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from withstand.bounds.envelope import candidates, narrowest, supporting
 from withstand.bounds.rule import Box, Elementwise
 from withstand.graph.ops import OPS
 
@@ -34,13 +35,8 @@ def derivative(op: str, x: Tensor, attrs: Attrs) -> Tensor:
 
 def offsets(rule: Elementwise, lo: Tensor, hi: Tensor, slope: Tensor, attrs: Attrs) -> Box:
     """The range of f(x) - slope * x over [lo, hi]: exact up to rounding; infinite where f is undefined in [lo, hi]."""
-    points = [lo, hi]
-    if not rule.monotone or bool((slope != 0).any()):
-        with torch.no_grad():
-            found = rule.critical(lo, hi, slope, **attrs)
-            points += [torch.minimum(torch.maximum(torch.where(p.isnan(), lo, p), lo), hi) for p in found]
     low, high = torch.full_like(lo, torch.inf), torch.full_like(lo, -torch.inf)
-    for point in points:
+    for point in candidates(rule, lo, hi, slope, attrs):
         rise = torch.where(slope == 0, 0.0, slope * point)
         value = OPS[rule.op].run(point, **attrs) - rise
         bad = value.isnan()
@@ -64,26 +60,18 @@ def image(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Box:
 def chord(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Tensor:
     """The slope between the interval's ends; 0 where the interval is infinite or has almost no width."""
     run = OPS[rule.op].run
+    slope = (run(hi, **attrs) - run(lo, **attrs)) / (hi - lo)
+    return torch.where(_wide(lo, hi) & slope.isfinite(), slope, 0.0)
+
+
+def _wide(lo: Tensor, hi: Tensor) -> Tensor:
+    """Whether an interval is finite and holds many numbers."""
     width = hi - lo
-    slope = (run(hi, **attrs) - run(lo, **attrs)) / width
-    wide = width > 16 * torch.finfo(lo.dtype).eps * torch.maximum(lo.abs(), hi.abs())
-    return torch.where(wide & slope.isfinite() & width.isfinite(), slope, 0.0)
-
-
-def _tangent_from_left(rule: Elementwise, lo: Tensor, hi: Tensor, slope: Tensor, attrs: Attrs) -> Tensor:
-    """Slope of the upper line of a sigmoidal function on lo < 0 < hi: the tangent through (lo, f(lo)), or the chord."""
-    run = OPS[rule.op].run
-    start = run(lo, **attrs)
-    left, right = torch.zeros_like(lo), hi
-    for _ in range(24):
-        middle = (left + right) / 2
-        beyond = derivative(rule.op, middle, attrs) * (middle - lo) <= run(middle, **attrs) - start
-        left, right = torch.where(beyond, left, middle), torch.where(beyond, middle, right)
-    touch = derivative(rule.op, right, attrs)
-    return torch.where(derivative(rule.op, hi, attrs) >= slope, slope, touch)
+    return width.isfinite() & (width > 16 * torch.finfo(lo.dtype).eps * torch.maximum(lo.abs(), hi.abs()))
 
 
 def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Tensor, Tensor]:
+    """Slopes of the lower and the upper line that are nearest to f in the middle."""
     if rule.slopes is not None:
         return rule.slopes(lo, hi, **attrs)
     between = chord(rule, lo, hi, attrs)
@@ -91,13 +79,12 @@ def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Te
     touch = torch.where(touch.isfinite(), touch, between)
     bend = rule.curvature(lo, hi, **attrs)
     lower, upper = torch.where(bend > 0, touch, between), torch.where(bend < 0, touch, between)
-    if rule.sigmoidal:
-        across = (lo < 0) & (hi > 0) & (between != 0)
-        if across.any():
-            a, b, k = lo[across], hi[across], between[across]
-            upper, lower = upper.clone(), lower.clone()
-            upper[across] = _tangent_from_left(rule, a, b, k, attrs)
-            lower[across] = _tangent_from_left(rule, -b, -a, k, attrs)
+    winding = (bend == 0) & _wide(lo, hi)
+    if bool(winding.any()):
+        a, b, k = lo[winding], hi[winding], between[winding]
+        for line, above in ((lower, False), (upper, True)):
+            found = supporting(rule, a, b, a / 2 + b / 2, attrs, above)
+            line[winding] = torch.where(found.isfinite(), found, k)
     return lower, upper
 
 
@@ -114,17 +101,15 @@ def lines(rule: Elementwise, box: Box, attrs: Attrs, lower: Lower = "adaptive") 
 
 
 def parallel(rule: Elementwise, box: Box, attrs: Attrs) -> tuple[Tensor, Tensor, Tensor]:
-    """One slope with the least and largest offset: the chord (DeepZ, Singh et al. 2018) or, where tighter, the smaller
-    of the derivatives at both ends."""
+    """One slope with the least and largest offset that are closest: the chord where f is convex or concave (DeepZ,
+    Singh et al. 2018)."""
     lo, hi = box
     slope = chord(rule, lo, hi, attrs)
+    winding = (rule.curvature(lo, hi, **attrs) == 0) & _wide(lo, hi)
+    if bool(winding.any()):
+        found = narrowest(rule, lo[winding], hi[winding], attrs)
+        slope[winding] = torch.where(found.isfinite(), found, slope[winding])
     low, high = offsets(rule, lo, hi, slope, attrs)
-    if rule.sigmoidal:
-        other = torch.minimum(derivative(rule.op, lo, attrs), derivative(rule.op, hi, attrs))
-        least, most = offsets(rule, lo, hi, other, attrs)
-        better = most - least < high - low
-        slope = torch.where(better, other, slope)
-        low, high = torch.where(better, least, low), torch.where(better, most, high)
     return slope, low, high
 
 

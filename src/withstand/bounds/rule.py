@@ -62,8 +62,8 @@ class Elementwise:
         may have an extremum, kink or jump. They are clamped to [lo, hi] and NaN is dropped by the caller; points too
         many do no harm, one missing makes the rule unsound.
     curvature(lo, hi, **attrs): 1 where f is convex on [lo, hi], -1 where concave, 0 where neither is known.
-    sigmoidal: convex left of 0, concave right of it and point-symmetric about (0, f(0)).
-    slopes(lo, hi, **attrs): slopes of a good lower and a good upper line; None takes chords and tangents by curvature.
+    slopes(lo, hi, **attrs): slopes of a good lower and a good upper line; None takes those nearest to f in the middle:
+        chords and tangents by curvature, and lines found by search where f is neither convex nor concave.
     undefined(lo, hi, **attrs): where f has a pole or no value in [lo, hi], so that its bounds are infinite.
     slack: outward widening, in roundings of the largest value, for critical points found by search.
     """
@@ -71,7 +71,6 @@ class Elementwise:
     op: str
     critical: Callable[..., Sequence[Tensor]]
     curvature: Curvature = mixed
-    sigmoidal: bool = False
     slopes: Callable[..., Slopes] | None = None
     undefined: Callable[..., Tensor] | None = None
     slack: float = 0.0

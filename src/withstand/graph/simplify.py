@@ -17,7 +17,8 @@ def simplify(graph: Graph) -> Graph:
 
     Operations that change nothing are dropped, reshapes in a row are merged, constants added to or multiplied with
     the result of a linear map or convolution (a batch normalisation, for example) go into its weights, computed in
-    float64, and x * sigmoid(x) and the error-function form of GELU become one node each.
+    float64, and x * x, x * sigmoid(x) and the error-function form of GELU become one node each, of which bounds know
+    more than of a product of two unrelated values.
     """
     draft = _Draft(graph)
     for node in graph.nodes:
@@ -125,9 +126,11 @@ class _Draft:
         return name
 
     def _activation(self, node: Node) -> Node | None:
-        """A product that is SiLU or GELU of one value."""
+        """A product that is the square, SiLU or GELU of one value."""
         if node.op != "mul":
             return None
+        if node.inputs[0] == node.inputs[1]:
+            return Node(node.name, "pow", node.inputs[:1], {"exponent": 2.0})
         scale, factors = self._factors(node)
         if len(factors) != 2:
             return None

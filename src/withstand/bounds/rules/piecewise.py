@@ -22,20 +22,7 @@ def _clip_kinks(lo: Tensor, hi: Tensor, slope: Tensor, *, low: float = -math.inf
     return [torch.full_like(lo, low), torch.full_like(lo, high)]
 
 
-def _clip_slopes(lo: Tensor, hi: Tensor, *, low: float = -math.inf, high: float = math.inf) -> Slopes:
-    """Each line runs from one end of the interval to the kink on the other side, or takes the larger piece."""
-    bottom, top = lo.clamp(low, high), hi.clamp(low, high)
-    reach = (top - bottom).clamp(min=0)
-    tiny = torch.finfo(lo.dtype).tiny
-    inner = ((lo / 2 + hi / 2 > low) & (lo / 2 + hi / 2 < high)).to(lo.dtype)
-    upper = torch.where(hi > high, reach / (high - lo).clamp(min=tiny), reach / (hi - lo).clamp(min=tiny))
-    lower = torch.where(lo < low, reach / (hi - low).clamp(min=tiny), reach / (hi - lo).clamp(min=tiny))
-    below = torch.where((hi <= high) & (lo < low), inner, lower)
-    above = torch.where((lo >= low) & (hi > high), inner, upper)
-    return below.nan_to_num(0.0), above.nan_to_num(0.0)
-
-
-add_rule(Elementwise("clip", _clip_kinks, slopes=_clip_slopes))
+add_rule(Elementwise("clip", _clip_kinks))
 
 
 def _constant(lo: Tensor, hi: Tensor, **attrs: float) -> Slopes:

@@ -1,13 +1,11 @@
-"""Smooth functions: critical points solve f'(x) = slope, in closed form or by bisection between inflection points."""
+"""Smooth functions: critical points solve f'(x) = slope, in closed form."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from withstand.bounds.relax import derivative
 from withstand.bounds.rule import Elementwise, add_rule, concave, convex, mixed, pieces
 
 
@@ -53,9 +51,9 @@ def _spans_zero(lo: Tensor, hi: Tensor) -> Tensor:
 
 
 sigmoid_bend = pieces([0.0], [1, -1])
-add_rule(Elementwise("sigmoid", _sigmoid, sigmoid_bend, sigmoidal=True))
-add_rule(Elementwise("tanh", _tanh, sigmoid_bend, sigmoidal=True))
-add_rule(Elementwise("erf", _erf, sigmoid_bend, sigmoidal=True))
+add_rule(Elementwise("sigmoid", _sigmoid, sigmoid_bend))
+add_rule(Elementwise("tanh", _tanh, sigmoid_bend))
+add_rule(Elementwise("erf", _erf, sigmoid_bend))
 add_rule(Elementwise("softplus", _softplus, convex))
 add_rule(Elementwise("exp", _exp, convex))
 add_rule(Elementwise("log", _log, concave))
@@ -119,27 +117,3 @@ def _too_far(lo: Tensor, hi: Tensor) -> Tensor:
 
 add_rule(Elementwise("sin", _waves(0.0), mixed, undefined=_too_far, slack=64))
 add_rule(Elementwise("cos", _waves(math.pi / 2), mixed, undefined=_too_far, slack=64))
-
-
-def bisected(op: str, inflections: Sequence[float], signs: Sequence[int], tail: float) -> Elementwise:
-    """A smooth function known only by its inflection points, with f' monotone between them and constant, up to
-    rounding, beyond +-tail. `signs` are its curvatures from left to right."""
-    ends = torch.tensor([-tail, *inflections, tail], dtype=torch.float64)
-
-    def critical(lo: Tensor, hi: Tensor, slope: Tensor, **attrs: Any) -> list[Tensor]:
-        marks = ends.to(lo).reshape(-1, *(1,) * lo.dim())
-        cuts = torch.minimum(torch.maximum(marks, lo), hi)
-        left, right = cuts[:-1], cuts[1:]
-        rising = derivative(op, right, attrs) >= derivative(op, left, attrs)
-        for _ in range(28 if lo.dtype == torch.float32 else 50):
-            middle = (left + right) / 2
-            early = (derivative(op, middle, attrs) < slope) == rising
-            left, right = torch.where(early, middle, left), torch.where(early, right, middle)
-        return [*((left + right) / 2), *cuts]
-
-    return Elementwise(op, critical, pieces(inflections, signs), slack=16)
-
-
-add_rule(bisected("silu", (-2.3993572805, 2.3993572805), (-1, 1, -1), tail=30.0))
-# The exact form bends at sqrt(2), the tanh form at 1.418505.
-add_rule(bisected("gelu", (-1.418505, -math.sqrt(2), math.sqrt(2), 1.418505), (-1, 0, 1, 0, -1), tail=12.0))
