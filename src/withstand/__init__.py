@@ -1,7 +1,7 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
-`check`. `bpda` lets attacks see through layers without a useful gradient.
+`check`. `bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from withstand.auditing.doctor import doctor
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
+    from withstand.core.outputs import other, out
     from withstand.graph.bpda import bpda
     from withstand.io.witness import replay
     from withstand.reporting.page import report
 
 __version__ = "0.1.0"
-__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "replay", "report", "verify"]
+__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "other", "out", "replay", "report", "verify"]
 
 _HOME = {
     "attack": "withstand.auditing.attacking",
@@ -28,6 +29,8 @@ _HOME = {
     "check": "withstand.auditing.check",
     "doctor": "withstand.auditing.doctor",
     "ls": "withstand.auditing.runfolder",
+    "other": "withstand.core.outputs",
+    "out": "withstand.core.outputs",
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
     "verify": "withstand.auditing.single",

@@ -83,6 +83,8 @@ def pose(
     threat = parse_threat(threat) if isinstance(threat, str) else threat
     property = load_property(property)
     samples = load_data(data).head(limit)
+    if property.needs_y and not samples.labelled:
+        raise InputError(f"The property {property} compares outputs with targets; give them too, as a pair (x, y).")
     with in_eval_mode(model) as was_training:
         loaded = load_model(model, samples.shape)
         samples = arrange(samples, loaded.input_shape)

@@ -31,7 +31,10 @@ Threat = Annotated[str, _THREAT]
 ModelOrNone = Annotated[str | None, _MODEL]
 DataOrNone = Annotated[str | None, _DATA]
 ThreatOrNone = Annotated[str | None, _THREAT]
-_PROPERTY_FORMS = "What must hold: argmax, not-class:CLASS, top-k:K, multi-label, band:WIDTH or pkg.mod:NAME."
+_PROPERTY_FORMS = (
+    "What must hold: argmax, not-class:CLASS, top-k:K, multi-label, band:WIDTH, a condition such as "
+    "'out[3] > out[other] & out[0] < 2', or pkg.mod:NAME."
+)
 Property = Annotated[str, typer.Option("--property", metavar="P", help=_PROPERTY_FORMS)]
 PropertyOrNone = Annotated[
     str | None, typer.Option("--property", metavar="P", help=f"{_PROPERTY_FORMS} Unless given, the plan's, or argmax.")

@@ -52,11 +52,13 @@ class Property:
     It needs a `__str__`: the text by which runs and witnesses name it.
 
     losses: what an attack may walk down on. Every property offers the margin; labels offer others too. reads: what y
-    must hold, which is checked before the first attack: a class, several labels of 0 and 1, or any values.
+    must hold, which is checked before the first attack: a class, several labels of 0 and 1, or any values. needs_y:
+    whether y plays any part; where it does not, data without targets will do.
     """
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin",)
     reads: ClassVar[Literal["class", "labels", "values"]] = "values"
+    needs_y: ClassVar[bool] = True
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         """The property as linear rows over `outputs` flat outputs. Raises InputError where it has no such form."""
@@ -149,6 +151,7 @@ class NotClass(Property):
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce")
     reads: ClassVar[Literal["class", "labels", "values"]] = "class"
+    needs_y: ClassVar[bool] = False
 
     target: int
 
@@ -205,6 +208,8 @@ class Linear(Property):
     weight [R, O] and offset [R] are the same for every input, and y plays no part; weight [Q, R, O] and offset [Q, R]
     hold the rows of Q questions, and y is the question's number.
     """
+
+    needs_y: ClassVar[bool] = False
 
     weight: Tensor
     offset: Tensor

@@ -56,7 +56,7 @@ def run(
     violated there is refuted. Raises InputError when the attack does not work in the threat's norm or needs more than
     the access shows, and ModelRaised, which names the sample, when the model raises.
     """
-    property = property or Argmax()
+    property = Argmax() if property is None else property
     check_fit(attack, threat.norm, property.losses, access, surrogate)
     numbers = list(range(len(x0)) if ids is None else ids)
     if not len(numbers) == len(y) == len(x0):

@@ -24,7 +24,8 @@ class Data:
     name: as the user wrote it. x: float32 [N, *shape]. y: int64 [N], or float32 [N] or [N, O] for a regression, or
     int64 [N, L] of 0 and 1 for several labels.
     ids: the samples' numbers in the file. notes: a sentence for each change made on the way in. quantised: the inputs
-    were whole numbers from 0 to 255. classes: the classes' names by label, where the data has names.
+    were whole numbers from 0 to 255. classes: the classes' names by label, where the data has names. labelled: y was
+    given; where it was not, y is 0 and only properties in which it plays no part can be asked about.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Data:
     notes: tuple[str, ...] = ()
     quantised: bool = False
     classes: tuple[str, ...] | None = None
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.x)
@@ -59,11 +61,12 @@ class Data:
         return h.hexdigest()
 
 
-DataLike: TypeAlias = "str | PathLike[str] | Data | tuple[Any, Any] | list[Any]"
+DataLike: TypeAlias = "str | PathLike[str] | Data | Tensor | np.ndarray | tuple[Any, Any] | list[Any]"
 
 
 def load_data(source: DataLike) -> Data:
-    """The data that a DATA string names, or that a pair (x, y) of numpy arrays, tensors or lists holds.
+    """The data that a DATA string names, or that a pair (x, y) of numpy arrays, tensors or lists holds, or an array or
+    tensor x without targets. The first axis of x counts samples.
 
     DATA is `file.npz`, `file.npz[x_test,y_test]`, a folder with one sub-folder of images a class, `file.csv` with a
     header, or the built-in `digits` (500 held-out images) and `digits:train` (1,297).
@@ -73,6 +76,10 @@ def load_data(source: DataLike) -> Data:
     """
     if isinstance(source, Data):
         return source
+    if isinstance(source, Tensor | np.ndarray):
+        x = _array(source, "x")
+        alone = _finish("arrays in memory", RawData(x, np.zeros(x.shape[:1], np.int64)))
+        return replace(alone, labelled=False)
     if isinstance(source, tuple | list):
         if len(source) != 2:
             raise InputError(

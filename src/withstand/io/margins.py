@@ -6,10 +6,13 @@ from withstand.core.errors import InputError
 
 
 def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
-    """The margin of a property, by its text, at flat outputs [O] with target y. A user's own property needs torch.
+    """The margin of a property, by its text, at flat outputs [O] with target y. Conditions on outputs and the
+    user's own properties need torch.
 
     Raises InputError when the property is not known or does not fit the outputs.
     """
+    if "out[" in property:
+        return _in_torch(property, outputs, y)
     name, _, value = property.partition(":")
     if name == "band":
         return float(value) - float(np.abs(outputs - y.reshape(-1)).max())
@@ -22,7 +25,7 @@ def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
     if name == "multi-label" and y.size == outputs.size:
         return float(((2 * y.ravel() - 1) * outputs).min())
     if "." in name or "?" in value or value.isidentifier():
-        return _imported(property, outputs, y)
+        return _in_torch(property, outputs, y)
     raise InputError(
         f"The witness names the property {property!r}, which cannot be replayed on {outputs.size} outputs."
     )
@@ -48,7 +51,7 @@ def _gap(outputs: np.ndarray, y: np.ndarray, k: int) -> float:
     return float(outputs[own] - np.sort(np.delete(outputs, own))[-k])
 
 
-def _imported(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
+def _in_torch(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
     import torch
 
     from withstand.io.properties import load_property

@@ -24,6 +24,7 @@ class Imported(Property):
     def __post_init__(self) -> None:
         object.__setattr__(self, "losses", self.inner.losses)
         object.__setattr__(self, "reads", self.inner.reads)
+        object.__setattr__(self, "needs_y", self.inner.needs_y)
 
     def __str__(self) -> str:
         return self.text
