@@ -19,7 +19,7 @@ from withstand.verification.boxbounds import GraphBounder
 from withstand.verification.chain import chain_of
 from withstand.verification.clip import shrink
 from withstand.verification.methods.input_split import InputSplit, with_means
-from withstand.verification.pool import Boxes, Pool
+from withstand.verification.pool import Boxes, Pool, least_by_question
 from withstand.verification.problem import Problem
 from withstand.verification.search import search
 
@@ -283,16 +283,16 @@ def test_a_pool_gives_back_what_was_put_least_bound_first(steps):
             pool.put(boxes([float(v) for v in step]))
             model += [float(v) for v in step]
         assert len(pool) == len(model)
-        assert sorted(pool.boxes.bound.tolist()) == sorted(model)
-    assert pool.least(2).tolist() == [min(model, default=float("inf")), float("inf")]
+        assert sorted(pool.held.bound.tolist()) == sorted(model)
+    assert least_by_question(pool.held, 2).tolist() == [min(model, default=float("inf")), float("inf")]
 
 
 def test_a_full_pool_gives_the_latest_and_drops_closed_questions():
     pool = Pool(boxes([3.0, 1.0]), 2)
     pool.put(boxes([9.0, 7.0], question=1))
     assert pool.take(1).bound.tolist() == [7.0]
-    pool.drop(torch.tensor([True, False]))
-    assert pool.boxes.bound.tolist() == [9.0]
+    pool.keep(lambda held: held.question == 1)
+    assert pool.held.bound.tolist() == [9.0]
 
 
 def test_candidates_lie_in_their_threat_and_violate():

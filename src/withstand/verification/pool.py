@@ -1,13 +1,34 @@
-"""The open boxes of a branch and bound, best first, and last first once they are many."""
+"""The open domains of a branch and bound, best first, and last first once they are many."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from withstand.verification.batch import Batch
+
+
+class Bounded(Protocol):
+    """Domains with a bound [P] on the margin: a `Batch`."""
+
+    @property
+    def bound(self) -> Tensor: ...
+    @property
+    def size(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor | slice) -> Self: ...
+    def put(self, index: Tensor | slice, rows: Self) -> None: ...
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self: ...
+
+
+Domains = TypeVar("Domains", bound=Bounded)
+
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(Batch):
     """P boxes of flat inputs: question [P], low and high [P, n], bound [P] on the margin, open groups [P, G]."""
 
     question: Tensor
@@ -16,72 +37,69 @@ class Boxes:
     bound: Tensor
     groups: Tensor
 
-    def __len__(self) -> int:
-        return len(self.bound)
 
-    def __getitem__(self, index: Tensor) -> "Boxes":
-        return Boxes(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    @classmethod
-    def join(cls, parts: "list[Boxes]") -> "Boxes":
-        """Boxes of several lists in a row."""
-        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
-
-
-class Pool:
-    """Boxes waiting to be worked on.
+class Pool(Generic[Domains]):
+    """Domains waiting to be worked on.
 
     best_first: while it holds no more than so many, `take` gives those of the least bound; beyond, the latest ones,
     which keeps it small.
     """
 
-    def __init__(self, first: Boxes, best_first: int) -> None:
-        self._held, self._size, self.best_first = first, len(first), best_first
+    def __init__(self, first: Domains, best_first: int) -> None:
+        self._room, self._count, self.best_first = first, len(first), best_first
 
     def __len__(self) -> int:
-        return self._size
+        return self._count
 
     @property
-    def boxes(self) -> Boxes:
-        """All boxes held (views)."""
-        return self._held[slice(0, self._size)]  # type: ignore[index]
+    def held(self) -> Domains:
+        """All domains held (views)."""
+        return self._room[slice(0, self._count)]
 
-    def take(self, count: int) -> Boxes:
-        """Remove up to `count` boxes and return them."""
-        count = min(count, self._size)
-        tail = torch.arange(self._size - count, self._size)
-        if count == self._size or self._size > self.best_first:
+    @property
+    def least(self) -> float:
+        """The least bound held, inf where there is none."""
+        return float(self.held.bound.min()) if self._count else torch.inf
+
+    @property
+    def size(self) -> int:
+        """Bytes reserved."""
+        return self._room.size
+
+    def take(self, count: int) -> Domains:
+        """Remove up to `count` domains and return them."""
+        count = min(count, self._count)
+        tail = torch.arange(self._count - count, self._count)
+        if count == self._count or self._count > self.best_first:
             index = tail
         else:
-            index = self.boxes.bound.topk(count, largest=False).indices
-        taken = self._held[index]
+            index = self.held.bound.topk(count, largest=False).indices
+        taken = self._room[index]
         chosen = torch.zeros(count, dtype=torch.bool)
-        chosen[index[index >= self._size - count] - (self._size - count)] = True
-        holes, movers = index[index < self._size - count], tail[~chosen]
-        for field in fields(Boxes):
-            column = getattr(self._held, field.name)
-            column[holes] = column[movers]
-        self._size -= count
+        chosen[index[index >= self._count - count] - (self._count - count)] = True
+        holes, movers = index[index < self._count - count], tail[~chosen]
+        self._room.put(holes, self._room[movers])
+        self._count -= count
         return taken
 
-    def put(self, boxes: Boxes) -> None:
-        """Add boxes."""
-        need = self._size + len(boxes)
-        if need > len(self._held):
-            spare = torch.zeros(2 * need - self._size, dtype=torch.long)
-            self._held = Boxes.join([self.boxes, boxes[spare]])
-        for field in fields(Boxes):
-            getattr(self._held, field.name)[self._size : need] = getattr(boxes, field.name)
-        self._size = need
+    def put(self, domains: Domains) -> None:
+        """Add domains."""
+        need = self._count + len(domains)
+        if need > len(self._room):
+            spare = torch.zeros(2 * need - self._count, dtype=torch.long)
+            self._room = self._room.join([self.held, domains[spare]])
+        self._room.put(slice(self._count, need), domains)
+        self._count = need
 
-    def drop(self, closed: Tensor) -> None:
-        """Forget the boxes of the questions that are closed: bool [B]."""
-        keep = ~closed[self.boxes.question]
-        if not bool(keep.all()):
-            self._held = self.boxes[keep]
-            self._size = len(self._held)
+    def keep(self, wanted: Callable[[Domains], Tensor]) -> None:
+        """Forget the domains for which `wanted`, asked of all of them at once, is false: bool [P]."""
+        kept = wanted(self.held)
+        if not bool(kept.all()):
+            self._room = self.held[kept]
+            self._count = len(self._room)
 
-    def least(self, questions: int) -> Tensor:
-        """The least bound of each question's boxes [B], inf where it has none."""
-        least = self._held.bound.new_full((questions,), torch.inf)
-        return least.scatter_reduce_(0, self.boxes.question, self.boxes.bound, "amin")
+
+def least_by_question(boxes: Boxes, questions: int) -> Tensor:
+    """The least bound of each question's boxes [B], inf where it has none."""
+    least = boxes.bound.new_full((questions,), torch.inf)
+    return least.scatter_reduce_(0, boxes.question, boxes.bound, "amin")

@@ -15,7 +15,7 @@ from withstand.core.runner import run
 from withstand.verification.boxbounds import Bounder, BoxBounds, GraphBounder
 from withstand.verification.chain import chain_of
 from withstand.verification.clip import shrink
-from withstand.verification.pool import Boxes, Pool
+from withstand.verification.pool import Boxes, Pool, least_by_question
 from withstand.verification.problem import Problem
 
 MAX_PAIRED = 4
@@ -53,7 +53,7 @@ class InputSplit:
         batches = 0
         yield from tree.falsify(pool)
         while len(pool):
-            pool.drop(~problem.open)
+            pool.keep(lambda boxes: problem.open[boxes.question])
             boxes = pool.take(min(tree.bounder.fitting(self.entries), 4096, 64 << batches))
             if not len(boxes):
                 break
@@ -90,10 +90,10 @@ class _Tree:
         bound = torch.full((questions,), -torch.inf, dtype=self.low.dtype)
         return Boxes(torch.arange(questions), self.low, self.high, bound, groups)
 
-    def evidence(self, pool: Pool) -> Lower:
+    def evidence(self, pool: Pool[Boxes]) -> Lower:
         """The running bounds of the questions still open."""
         rows = self.problem.open.nonzero().squeeze(1)
-        bound = torch.minimum(self.floor, pool.least(len(self.problem)))
+        bound = torch.minimum(self.floor, least_by_question(pool.held, len(self.problem)))
         return Lower(rows, bound[rows], self.problem.grade)
 
     @torch.no_grad()
@@ -170,14 +170,14 @@ class _Tree:
         right = Boxes(boxes.question, boxes.low.scatter(1, axis, middle), boxes.high, boxes.bound, boxes.groups)
         return Boxes.join([left, right])
 
-    def falsify(self, pool: Pool) -> Generator[Evidence, None, None]:
+    def falsify(self, pool: Pool[Boxes]) -> Generator[Evidence, None, None]:
         """PGD over each open question's whole box: from random points, and from the middles of its worst boxes."""
         problem, shape = self.problem, self.problem.graph.input_shape
         count = min(STARTS << self.rounds, MAX_STARTS)
         self.rounds += 1
         for question in problem.open.nonzero().squeeze(1).tolist():
             threat = Box(lower=self.low[question].reshape(shape), upper=self.high[question].reshape(shape))
-            own = pool.boxes[(pool.boxes.question == question).nonzero().squeeze(1)]
+            own = pool.held[(pool.held.question == question).nonzero().squeeze(1)]
             worst = own[own.bound.topk(min(STARTS, len(own)), largest=False).indices]
             middles = (worst.low + worst.high) / 2
             anywhere = self.low[question].expand(count, -1)

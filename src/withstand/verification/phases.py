@@ -1,0 +1,175 @@
+"""One question settled by branch and bound over the phases of its neurons."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from withstand.bounds.linear import Relaxation
+from withstand.core.evidence import Candidate, Evidence, Lower
+from withstand.core.property import Rows
+from withstand.verification.batch import Batch
+from withstand.verification.branching import choose, split
+from withstand.verification.dual import Ascent, Dual, Found, bound, start
+from withstand.verification.exact import Exact
+from withstand.verification.pool import Pool
+from withstand.verification.problem import Problem
+from withstand.verification.reduced import reduce, settle
+from withstand.verification.tighten import Slopes, retighten, tighten
+
+ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
+"""Steps on the bounds of neurons and rows over the whole region."""
+
+BEST_FIRST = 20_000
+"""Open domains up to which the one of the least bound comes first."""
+
+LARGEST = 512
+"""Domains worked on together at most."""
+
+WORK = 30_000_000
+"""Multiplications of one pass of a batch, by which its size is chosen: about ten milliseconds of one core, beside which
+the calls themselves cost little."""
+
+
+@dataclass(frozen=True)
+class Domains(Batch):
+    """P domains: the choices of their bound, the mix of the group's rows [P, R], the group [P] and the bound [P]."""
+
+    dual: Dual
+    mix: Tensor
+    group: Tensor
+    bound: Tensor
+
+
+class PhaseTree:
+    """The search on question `place` of a problem that a relaxation bounds.
+
+    question: its number in the evidence. level: what a bound must exceed. steps: gradient steps on every new domain.
+    count: domains bounded. done: whether nothing is left to do. stop: why a part was given up, if one was.
+    """
+
+    def __init__(
+        self, problem: Problem, place: int, question: int, relaxation: Relaxation, level: float, steps: int
+    ) -> None:
+        self.problem, self.place, self.question, self.level = problem, place, question, level
+        self.rows = Rows(problem.rows.weight[place], problem.rows.offset[place], problem.rows.group)
+        self.how = Ascent(steps=steps)
+        self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
+        self.slopes: list[Slopes] = []
+        self.pool: Pool[Domains] | None = None
+        self.floor, self.count, self.done = torch.inf, 0, False
+        self.stop: str | None = None
+
+    @property
+    def bound(self) -> float:
+        """The running lower bound of the margin."""
+        return min(self.floor, torch.inf if self.pool is None else self.pool.least)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the open domains."""
+        return 0 if self.pool is None else self.pool.size
+
+    @torch.no_grad()
+    def root(self) -> Iterator[Evidence]:
+        """Bounds over the whole region: of the rows, and where that is not enough, of the neurons first."""
+        yield from self._rows()
+        if self.done:
+            return
+        network, _ = tighten(self.network, ROOT)
+        self.network, self.slopes = tighten(settle(network, network.low, network.high), ROOT)
+        self.exact = Exact(self.network)
+        yield from self._rows()
+
+    def _rows(self) -> Iterator[Evidence]:
+        """Bounds of every row over the whole region; the groups they leave open become the first domains."""
+        count = len(self.network.offset)
+        first = start(self.network)[torch.zeros(count, dtype=torch.long)]
+        found = bound(self.network, first, None, ROOT, self.level)
+        self.count += count
+        yield from self._offer(found.point)
+        member = self.rows.group == torch.arange(int(self.rows.group.max()) + 1)[:, None]
+        by_group, best = torch.where(member, found.bound, -torch.inf).max(1)
+        proved = by_group > self.level
+        self.floor = min([torch.inf, *by_group[proved].tolist()])
+        group = (~proved).nonzero().squeeze(1)
+        self.pool = None
+        if len(group):
+            chosen = torch.zeros_like(member, dtype=first.low.dtype)
+            chosen[torch.arange(len(best)), best] = 1.0
+            spread = member / member.sum(1, keepdim=True)
+            mix = ((chosen + spread) / 2)[group]
+            found = bound(self.network, found.dual[best[group]], mix, ROOT, self.level)
+            assert found.mix is not None
+            self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group])))
+        self.done = self.pool is None or not len(self.pool)
+        yield self._evidence()
+
+    @torch.no_grad()
+    def step(self) -> Iterator[Evidence]:
+        """Split the worst domains once."""
+        assert self.pool is not None
+        batch = min(LARGEST, max(8, WORK // self.network.work))
+        taken = self.pool.take(batch // 2)
+        found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
+        neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
+        fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
+        if len(fixed):
+            yield from self._leaves(taken[fixed])
+        if len(bent):
+            yield from self._split(taken[bent], found[bent], neuron[bent])
+        self.done = not len(self.pool)
+        yield self._evidence()
+
+    def _split(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
+        children = split(found, neuron, torch.zeros_like(found.bound))
+        children = retighten(self.network, children, self.slopes, int(neuron.min()))
+        group, floor = taken.group.repeat(2), taken.bound.repeat(2)
+        kept = (children.low <= children.high).all(1)
+        children, mix, group, floor = children[kept], taken.mix.repeat(2, 1)[kept], group[kept], floor[kept]
+        if not len(children):
+            return
+        found = bound(self.network, children, mix, self.how, self.level)
+        self.count += len(children)
+        yield from self._offer(found.point)
+        value = found.bound.maximum(floor)
+        self._keep(Domains(found.dual, mix if found.mix is None else found.mix, group, value))
+
+    def _leaves(self, taken: Domains) -> Iterator[Evidence]:
+        """Domains without bent neurons: their bound is made exact, and is their last."""
+        for row in range(len(taken)):
+            one = taken[row : row + 1]
+            value = float(one.bound)
+            if self.exact.fits:
+                least, point, _, _ = self.exact.least(one.dual, self.rows.group == one.group)
+                value = max(value, least)
+                if point is not None:
+                    yield from self._offer(point[None])
+            self.floor = min(self.floor, value)
+            if value <= self.level:
+                self.stop = "a part where no neuron is left to split keeps too low a bound"
+
+    def _keep(self, domains: Domains) -> None:
+        closed = domains.bound > self.level
+        if bool(closed.any()):
+            self.floor = min(self.floor, float(domains.bound[closed].min()))
+        if self.pool is None:
+            self.pool = Pool(domains[~closed], BEST_FIRST)
+        else:
+            self.pool.put(domains[~closed])
+
+    def _offer(self, points: Tensor) -> Iterator[Evidence]:
+        """Points [K, n] where they violate the question, as the true network says."""
+        problem = self.problem
+        at = torch.full((len(points),), self.place)
+        x0 = problem.x0[at]
+        x = problem.threat.pick(at, problem.x0).project(x0, points.reshape(x0.shape))
+        value = problem.graph(x).flatten(1) @ self.rows.weight.T + self.rows.offset
+        margin = Rows(self.rows.weight, self.rows.offset, self.rows.group).combine(value)
+        bad = (margin <= 0).nonzero().squeeze(1)
+        if len(bad):
+            yield Candidate(torch.full((len(bad),), self.question), x[bad])
+
+    def _evidence(self) -> Lower:
+        return Lower(torch.tensor([self.question]), torch.tensor([self.bound], dtype=torch.float64), self.problem.grade)

@@ -1,0 +1,75 @@
+"""Tighter bounds of the neurons of a reduced network: at the root with slopes made best for every neuron and side, on
+domains below with the same slopes and what their splits say."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from withstand.bounds.interval import intersect
+from withstand.verification.dual import Ascent, Dual, bound, descend, lines, start
+from withstand.verification.reduced import Neurons, Reduced
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Of the neurons `place` [K] of one block: the slopes of the lines below all earlier neurons [2 K, U'], for their
+    lower bounds and then for their upper bounds."""
+
+    block: int
+    first: int
+    lower: Tensor
+
+
+def ahead(network: Reduced, number: int) -> Reduced:
+    """The part of a network before a block, with the block's pre-activations as rows, and their negatives."""
+    block = network.blocks[number]
+    weight, offset = torch.cat([block.weight, -block.weight]), torch.cat([block.bias, -block.bias])
+    return Reduced(network.region, network.blocks[:number], weight, offset)
+
+
+def tighten(network: Reduced, how: Ascent) -> tuple[Reduced, list[Slopes]]:
+    """The network with the bounds of its neurons made tighter, block after block, and the slopes that did it.
+
+    Neurons that have become lines stay in it; see `settle`.
+    """
+    slopes, first = [], 0
+    for number, block in enumerate(network.blocks):
+        if not isinstance(block, Neurons):
+            continue
+        if number:
+            part = ahead(network, number)
+            dual = start(part)[torch.zeros(len(part.offset), dtype=torch.long)]
+            found = bound(part, dual, None, how)
+            low, high = intersect((block.low, block.high), (found.bound[: len(block)], -found.bound[len(block) :]))
+            block = replace(block, low=low, high=high)
+            blocks = (*network.blocks[:number], block, *network.blocks[number + 1 :])
+            network = replace(network, blocks=blocks)
+            slopes.append(Slopes(number, first, found.dual.lower))
+        first += len(block)
+    return network, slopes
+
+
+def retighten(network: Reduced, dual: Dual, slopes: list[Slopes], since: int) -> Dual:
+    """Bounds of the neurons behind neuron `since` computed again on every domain; where low > high, it is empty."""
+    low, high = dual.low.clone(), dual.high.clone()
+    for held in slopes:
+        if held.first <= since:
+            continue
+        block = network.blocks[held.block]
+        own = slice(held.first, held.first + len(block))
+        bent = ((low[:, own] < 0) & (high[:, own] > 0)).any(0).nonzero().squeeze(1)
+        if not len(bent):
+            continue
+        rows = torch.cat([bent, bent + len(block)])
+        part = ahead(network, held.block)
+        before = [t[:, None, : held.first] for t in (low, high)]
+        slope = held.lower[rows]
+        expanded = Dual(before[0], before[1], slope, slope, before[0], before[0])
+        line = lines(part, expanded)
+        went = descend(part, part.weight[rows].expand(len(low), -1, -1), part.offset[rows], line)
+        floor, ceiling = (went.constant + network.region.lowest(went.rows)).chunk(2, 1)
+        place = held.first + bent
+        low[:, place] = torch.maximum(low[:, place], floor)
+        high[:, place] = torch.minimum(high[:, place], -ceiling)
+    return replace(dual, low=low, high=high)
