@@ -19,10 +19,11 @@ ROOMS: dict[str, set[str]] = {
     "attacks": BASE | {"attacks"},
     "builtin": BASE | {"builtin"},
     "io": BASE | {"builtin", "io"},
-    "verification": BASE | {"bounds", "attacks", "io", "verification"},
+    "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
+    "checker": {"core.errors", "checker"},
     "reporting": {"core.records", "core.run_files", "core.tally", "core.errors", "reporting"},
-    "auditing": BASE | {"bounds", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
-    "cli": BASE | {"bounds", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
+    "auditing": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
+    "cli": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
 }
 """Room to the rooms (or modules) it may import, itself included."""
 

@@ -1,0 +1,211 @@
+"""Bounds of neurons over parts of a region, layer by layer: by intervals, and by linear bounds where those may help."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from withstand.checker.descent import Rows, descend
+from withstand.checker.functions import Lines
+from withstand.checker.maps import Dense
+from withstand.checker.network import Activation, Affine, Network
+from withstand.checker.region import Region
+from withstand.checker.rounding import total
+from withstand.checker.sizes import Interval, Sizes
+
+Array = np.ndarray
+
+ENTRIES = 2**16
+"""Coefficients of one value that are worked on at once: 2 MB."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """K parts of a region: their boxes low, high [K, inputs], bounds below, above [K, neurons] on the neurons there,
+    and which of them are surely empty [K]."""
+
+    low: Array
+    high: Array
+    below: Array
+    above: Array
+    empty: Array
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __getitem__(self, index: Array) -> "Parts":
+        return Parts(self.low[index], self.high[index], self.below[index], self.above[index], self.empty[index])
+
+
+class Targets(NamedTuple):
+    """Neurons whose bounds use stored slopes: the part, the neuron, whether it is the upper bound, and slopes
+    [T, neurons], NaN where none is stored."""
+
+    part: Array
+    neuron: Array
+    upper: Array
+    slopes: Array
+
+
+@dataclass
+class Bounder:
+    """Bounds over parts of one region, for one network. The first call of `refine` must be about the whole region."""
+
+    network: Network
+    region: Region
+    sizes: Sizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = Sizes(self.network)
+        self.sizes.seen(0, self.region.low, self.region.high)
+
+    def whole(self) -> Parts:
+        """The whole region as one part, nothing known of its neurons."""
+        unknown = np.full((1, self.network.neurons), np.inf)
+        return Parts(self.region.low[None], self.region.high[None], -unknown, unknown, np.zeros(1, bool))
+
+    def refine(self, parts: Parts, targets: Targets | None = None) -> Parts:
+        """The parts with bounds of all neurons computed afresh and intersected with those they have."""
+        crossed = (parts.low > parts.high).any(1)
+        high = np.maximum(parts.low, parts.high)
+        values: dict[int, Interval] = {0: (parts.low, high)}
+        walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed))
+        learning = len(self.sizes.magnitude) == 1
+        for number, step in enumerate(self.network.steps):
+            if isinstance(step, Affine):
+                if learning:
+                    self.sizes.affine(step)
+                values[step.out] = self.sizes.interval(step, values)
+            else:
+                values[step.source] = walk.bound(number, step, values[step.source], targets)
+                values[step.out] = step.function.image(*values[step.source])
+            if learning:
+                for value in {step.out} if isinstance(step, Affine) else {step.source, step.out}:
+                    self.sizes.seen(value, *(edge[0] for edge in values[value]))
+        return walk.parts
+
+    def lower(self, rows: Rows, left: Array, low: Array, high: Array) -> Array:
+        """The rows' least values over the boxes, from the coefficients that are left at the input."""
+        least, slack = self.region.least(left, low, high)
+        return total(rows.constant, least, rows.slack + slack)
+
+
+@dataclass
+class _Walk:
+    """One pass over all layers for some parts; `lines` are those of the layers done with."""
+
+    bounder: Bounder
+    parts: Parts
+    lines: dict[int, Lines] = field(default_factory=dict)
+
+    def bound(self, number: int, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
+        """Bounds of the neurons before an activation, and with them its lines."""
+        below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
+        np.maximum(below, interval[0], out=below)
+        np.minimum(above, interval[1], out=above)
+        self._settle(below, above)
+        if step.source not in self.bounder.network.unmixed or self.bounder.region.norm != "box":
+            self._tighten(number, step, targets)
+            self._settle(below, above)
+        self.lines[step.out] = step.function.lines(below, above, None)
+        return below, above
+
+    def _settle(self, below: Array, above: Array) -> None:
+        """Mark the parts in which bounds cross, which are empty, and uncross them."""
+        self.parts.empty[:] |= (below > above).any(1)
+        np.maximum(above, below, out=above)
+
+    def _tighten(self, number: int, step: Activation, targets: Targets | None) -> None:
+        start = step.neurons.start
+        below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
+        wanted = step.function.undecided(below, above) & ~self.parts.empty[:, None]
+        for part, index in _batches(wanted, ENTRIES // max(self.bounder.network.sizes) // 2):
+            found = self._both(number, step, part, index)
+            place = (part[:, None], index)
+            below[place] = np.maximum(below[place], found[:, : index.shape[1]])
+            above[place] = np.minimum(above[place], -found[:, index.shape[1] :])
+        if targets is None:
+            return
+        mine = (targets.neuron >= start) & (targets.neuron < step.neurons.stop)
+        mine[mine] &= wanted[targets.part[mine], targets.neuron[mine] - start]
+        for some in _pieces(mine.nonzero()[0], ENTRIES // max(self.bounder.network.sizes)):
+            self._stored(number, step, Targets(*(column[some] for column in targets)))
+
+    def _both(self, number: int, step: Activation, part: Array, index: Array) -> Array:
+        """Lower bounds of neurons index [k, R] of the parts [k], then of their negatives: [k, 2R]."""
+        bounder = self.bounder
+        rows, start = self._units(number, step, index)
+        lines = {out: line.of(part) for out, line in self.lines.items()}
+        left = descend(bounder.network, rows, start, lines)
+        return bounder.lower(rows, left, self.parts.low[part], self.parts.high[part])
+
+    def _stored(self, number: int, step: Activation, targets: Targets) -> None:
+        """Bounds by stored slopes, one row a target."""
+        bounder, part = self.bounder, targets.part
+        index = targets.neuron - step.neurons.start
+        rows, start = self._units(number, step, index[:, None])
+        lines = {}
+        for earlier in bounder.network.activations:
+            if earlier.out in self.lines:
+                below, above = (edge[part, earlier.neurons] for edge in (self.parts.below, self.parts.above))
+                lines[earlier.out] = earlier.function.lines(below, above, targets.slopes[:, earlier.neurons])
+        side = targets.upper.astype(int)[:, None, None]
+        chosen = {v: np.take_along_axis(a, side, 1) for v, a in rows.coefficients.items()}
+        constant, slack = (np.take_along_axis(a, side[:, 0], 1) for a in (rows.constant, rows.slack))
+        one = Rows(chosen, constant, slack, bounder.sizes)
+        left = descend(bounder.network, one, start, lines)
+        found = bounder.lower(one, left, self.parts.low[part], self.parts.high[part])[:, 0]
+        below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
+        up = targets.upper
+        np.maximum.at(below, (part[~up], index[~up]), found[~up])
+        np.minimum.at(above, (part[up], index[up]), -found[up])
+
+    def _units(self, number: int, step: Activation, index: Array) -> tuple[Rows, int]:
+        """Rows of single neurons index [k, R] of the activation and then of their negatives, and the number of the step
+        before which they stand. They are already through an affine map, which both share."""
+        network, sizes = self.bounder.network, self.bounder.sizes
+        maker = next((i for i in range(number - 1, -1, -1) if network.steps[i].out == step.source), number)
+        made = network.steps[maker]
+        if not isinstance(made, Affine):
+            unit, none = _unit(index, network.sizes[step.source]), np.zeros(index.shape)
+            return Rows({step.source: unit}, none, none.copy(), sizes).mirrored(), number
+        if len(made.maps) == 1 and isinstance(made.maps[0], Dense) and made.maps[0].blocks == 1:
+            bias = np.zeros(index.shape) if made.bias is None else made.bias[index]
+            slack = sizes.backward[made.out][index]
+            return Rows({made.sources[0]: made.maps[0].weight[index]}, bias, slack, sizes).mirrored(), maker
+        unit = _unit(index, network.sizes[step.source])
+        rows = Rows({}, np.zeros(index.shape), unit @ sizes.backward[made.out], sizes)
+        rows.through_affine(made, unit)
+        return rows.mirrored(), maker
+
+
+def _unit(index: Array, size: int) -> Array:
+    """Unit vectors [k, R, size]."""
+    unit = np.zeros((*index.shape, size))
+    np.put_along_axis(unit, index[:, :, None], 1.0, 2)
+    return unit
+
+
+def _batches(wanted: Array, limit: int) -> Iterator[tuple[Array, Array]]:
+    """Parts [k] and neurons [k, R] that cover the wanted ones [K, N], k R <= limit where one part is not more already.
+
+    Parts with like counts go together; one with fewer wanted neurons than its batch repeats its first.
+    """
+    counts = wanted.sum(1)
+    order = np.argsort(-counts, kind="stable")
+    first, sizes, limit = 0, counts[order], max(1, limit)
+    while first < len(order) and sizes[first] > 0:
+        most = int(sizes[first])
+        last = min(len(order), first + max(1, limit // most))
+        part = order[first:last]
+        index = np.argsort(~wanted[part], axis=1, kind="stable")[:, :most]
+        index = np.where(np.take_along_axis(wanted[part], index, 1), index, index[:, :1])
+        for start in range(0, most, limit):
+            yield part, index[:, start : start + limit]
+        first = last
+
+
+def _pieces(index: Array, size: int) -> Sequence[Array]:
+    size = max(1, size)
+    return [index[start : start + size] for start in range(0, len(index), size)]

@@ -1,0 +1,120 @@
+"""The check of a certificate: every bound is computed again, and the trees must prove every group."""
+
+import time
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from withstand.checker.certificate import CUT, Certificate
+from withstand.checker.file import load
+from withstand.checker.network import Network
+from withstand.checker.reading import read_network
+from withstand.checker.tree import Trees, covered
+from withstand.checker.validity import validate
+from withstand.checker.visit import Visit
+
+Array = np.ndarray
+
+GRADE = "leaf-checked certificate"
+"""The arithmetic of a proof that was checked here: float64 with outward slack."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    holds: whether the certificate proves its question. least: for each group, what its best row is at least over the
+    whole region, from its claims (minus infinity where a claim has no bound). leaves, anchors, claims: how many.
+    failure: the first thing that does not hold, in a sentence.
+    """
+
+    holds: bool
+    grade: str
+    least: tuple[float, ...]
+    threshold: float
+    leaves: int
+    anchors: int
+    claims: int
+    seconds: float
+    failure: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+
+def check(certificate: Certificate | str | PathLike[str], network: Network | str | PathLike[str] | bytes) -> Report:
+    """Check a certificate, or its file, against a network, or its ONNX file.
+
+    Raises InputError when one of them cannot be used. A certificate that is well formed but does not prove its question
+    gives a report that says so.
+    """
+    began = time.perf_counter()
+    held = certificate if isinstance(certificate, Certificate) else load(certificate)
+    net = network if isinstance(network, Network) else read_network(network)
+    nodes, groups = held.nodes, len(held.tree)
+    counts = int((nodes.child[:, 0] < 0).sum()), int(nodes.anchor.sum()), len(held.claims)
+    threshold = held.rows.threshold
+    if held.digest != net.digest:
+        failure = f"The certificate is about the network {held.digest[:16]} (sha256), not {net.digest[:16]}."
+        return Report(False, "", (-np.inf,) * groups, threshold, *counts, time.perf_counter() - began, failure)
+    trees = validate(held, net)
+    visit = _visited(held, net, trees)
+    failure = _failed_claim(held, visit.bound) or _hole(trees, visit)
+    least = tuple(_least(held, visit).tolist())
+    grade = "" if failure else GRADE
+    return Report(not failure, grade, least, threshold, *counts, time.perf_counter() - began, failure)
+
+
+def claim_bounds(certificate: Certificate, network: Network) -> Array:
+    """Lower bounds [C] of all claims on the best row of their group over their node: each must be above the threshold,
+    but for those at cuts. Infinite where the part is empty, minus infinity where there is no bound.
+
+    Raises InputError when the certificate cannot be used.
+    """
+    return _visited(certificate, network, validate(certificate, network)).bound
+
+
+def _visited(certificate: Certificate, network: Network, trees: Trees) -> Visit:
+    visit = Visit(certificate, network, trees)
+    with np.errstate(all="ignore"):
+        visit.run()
+    return visit
+
+
+def _at_cut(certificate: Certificate) -> Array:
+    return certificate.nodes.kind[certificate.claims.node] == CUT
+
+
+def _failed_claim(certificate: Certificate, bound: Array) -> str:
+    threshold = certificate.rows.threshold
+    failed = (~(bound > threshold) & ~_at_cut(certificate)).nonzero()[0]
+    if not len(failed):
+        return ""
+    claim, c = int(failed[0]), certificate.claims
+    return (
+        f"Claim {claim} (group {c.group[claim]}, node {c.node[claim]}) has the bound {bound[claim]:.6g}, which is not "
+        f"above {threshold:g}; {len(failed)} of {len(bound)} claims fail."
+    )
+
+
+def _hole(trees: Trees, visit: Visit) -> str:
+    certificate = trees.certificate
+    whole = (visit.bound > certificate.rows.threshold).nonzero()[0]
+    node = np.concatenate([certificate.claims.node[whole], visit.cuts.node])
+    group = np.concatenate([certificate.claims.group[whole], visit.cuts.group])
+    single = np.concatenate([np.zeros(len(whole), bool), ~visit.cuts.gone])
+    open_groups = (~covered(trees, node, group, single, visit.empty)).nonzero()[0]
+    if not len(open_groups):
+        return ""
+    return f"The claims leave a part of the region without proof for group {open_groups[0]}."
+
+
+def _least(certificate: Certificate, visit: Visit) -> Array:
+    least = np.full(len(certificate.tree), np.inf)
+    mine = ~_at_cut(certificate)
+    np.minimum.at(least, certificate.claims.group[mine], visit.bound[mine])
+    np.minimum.at(least, visit.cuts.group, certificate.rows.threshold)
+    return least
