@@ -1,11 +1,12 @@
-"""Rows of coefficients through planes that bound a map, and their products with constants."""
+"""Planes below and above a map of several values, and rows of coefficients through them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from withstand.bounds.affine import unbroadcast
+from withstand.bounds.patterns import Coefficients, Pattern, Pointwise
 from withstand.bounds.rule import Box
 
 
@@ -19,29 +20,36 @@ def dot(rows: Tensor, constant: Tensor) -> Tensor:
     return product
 
 
-def fold(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    """rows [B, R, *out] summed over the axes along which an input of `shape` was repeated: [B, R, *shape]."""
-    if rows.shape[2:] == tuple(shape):
-        return rows
-    return unbroadcast(rows.flatten(0, 1), shape).reshape(*rows.shape[:2], *shape)
+@dataclass(frozen=True)
+class Planes:
+    """lower . inputs + low <= f(inputs) <= upper . inputs + high: finite coefficients in the layout of `pattern`, and
+    constants [B, *out], which are infinite where there is no plane."""
+
+    pattern: Pattern
+    lower: Coefficients
+    low: Tensor
+    upper: Coefficients
+    high: Tensor
+
+    def back(self, rows: Tensor) -> tuple[list[Tensor], Tensor]:
+        """rows [B, R, *out] to rows of each input and a constant [B, R], whose sum is below rows . f."""
+        below, above = rows.clamp(min=0), rows.clamp(max=0)
+        backs = [
+            self.pattern.transpose(self.lower, i, below) + self.pattern.transpose(self.upper, i, above)
+            for i in range(len(self.lower))
+        ]
+        return backs, dot(below, self.low) + dot(above, self.high)
 
 
-def by_planes(
-    rows: Tensor, boxes: Sequence[Box], lower: Sequence[Tensor], upper: Sequence[Tensor]
-) -> tuple[list[Tensor], Tensor]:
-    """Rows through planes of an element-wise map of several inputs.
-
-    `lower` and `upper` hold a finite coefficient [B, *out] for each input, and last the constant.
-    """
-    below, above = rows.clamp(min=0), rows.clamp(max=0)
-    back = [
-        fold(below * low[:, None] + above * high[:, None], box[0].shape[1:])
-        for box, low, high in zip(boxes, lower[:-1], upper[:-1], strict=True)
-    ]
-    return back, dot(below, lower[-1]) + dot(above, upper[-1])
+def pointwise(boxes: Sequence[Box], lower: Sequence[Tensor], upper: Sequence[Tensor]) -> Planes:
+    """Planes of an element-wise map of several inputs: `lower` and `upper` hold a coefficient for each, and last the
+    constant. A plane that overflows becomes no plane."""
+    below, above = _finite(lower, -torch.inf), _finite(upper, torch.inf)
+    pattern = Pointwise(tuple(low.shape[1:] for low, _ in boxes))
+    return Planes(pattern, tuple(below[:-1]), below[-1], tuple(above[:-1]), above[-1])
 
 
-def finite(plane: Sequence[Tensor], without: float) -> list[Tensor]:
+def _finite(plane: Sequence[Tensor], without: float) -> list[Tensor]:
     """A plane with the constant `without` in place of one that overflows."""
     parts = torch.broadcast_tensors(*plane)
     bad = ~torch.stack(parts).isfinite().all(0)

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.graph.ir import Graph, Node
 from withstand.graph.ops import OPS
+
+if TYPE_CHECKING:
+    from withstand.bounds.planes import Planes
 
 Box = tuple[Tensor, Tensor]
 """Lower and upper bounds [B, *shape] of a value."""
@@ -113,20 +116,35 @@ class Affine:
         return placed and (self.joint or len(active) == 1)
 
 
+Rows = tuple[list[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Nonlinear:
     """A map of one or more values that is not element-wise.
 
     interval(*boxes, **attrs): the output's box from the inputs' boxes; constants come as boxes of no width.
-    backward(rows, boxes, **attrs): rows [B, R, *out] to (a list of rows [B, R, *in] for each input, constant [B, R])
-        with rows . f(x) >= sum of rows_i . x_i + constant over the boxes. None uses the output's box.
+    planes(*boxes, **attrs): `withstand.bounds.planes.Planes` below and above every element of the output, over the same
+        boxes. None uses the output's box.
+    joint(rows, boxes, **attrs): rows [B, R, *out] to (a list of rows [B, R, *in] for each input, constant [B, R]) with
+        rows . f(x) >= sum of rows_i . x_i + constant over the boxes, where that is more than the sum of the elements'
+        planes. None takes the planes.
     affine: the rule that holds where all inputs but one are constants.
     """
 
     op: str
     interval: Callable[..., Box]
-    backward: Callable[..., tuple[list[Tensor], Tensor]] | None = None
+    planes: "Callable[..., Planes] | None" = None
+    joint: Callable[..., Rows] | None = None
     affine: Affine | None = field(default=None)
+
+    @property
+    def backward(self) -> Callable[..., Rows] | None:
+        """A function of rows, boxes and attributes, as `joint` describes; None where there are no planes."""
+        if self.planes is None:
+            return self.joint
+        planes = self.planes
+        return self.joint or (lambda rows, boxes, **attrs: planes(*boxes, **attrs).back(rows))
 
 
 Rule = Elementwise | Affine | Nonlinear

@@ -1,6 +1,5 @@
 """Maximum and minimum of two values, and max pooling."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withstand.bounds.planes import by_planes, dot, finite
+from withstand.bounds.patterns import Windows
+from withstand.bounds.planes import Planes, pointwise
 from withstand.bounds.rule import Box, Nonlinear, add_rule
 from withstand.graph import ops
 
@@ -30,24 +30,23 @@ def _max_planes(a: Box, b: Box) -> tuple[list[Tensor], list[Tensor]]:
     decided = (least == 0) | (most == 0)
     first = (least == 0).to(al.dtype)
     exact = [first, 1 - first, torch.zeros_like(first)]
-    upper = finite([torch.where(decided, e, c) for e, c in zip(exact, chord, strict=True)], torch.inf)
+    upper = [torch.where(decided, e, c) for e, c in zip(exact, chord, strict=True)]
     pick = (al / 2 + au / 2 >= bl / 2 + bu / 2).to(al.dtype)
     return [pick, 1 - pick, torch.zeros_like(pick)], upper
 
 
-def _max_backward(rows: Tensor, boxes: Sequence[Box]) -> tuple[list[Tensor], Tensor]:
-    return by_planes(rows, boxes, *_max_planes(*boxes))
+def _max(a: Box, b: Box) -> Planes:
+    return pointwise((a, b), *_max_planes(a, b))
 
 
-def _min_backward(rows: Tensor, boxes: Sequence[Box]) -> tuple[list[Tensor], Tensor]:
+def _min(a: Box, b: Box) -> Planes:
     """min(a, b) = -max(-a, -b)."""
-    negated = [(-high, -low) for low, high in boxes]
-    lower, upper = _max_planes(*negated)
-    return by_planes(rows, boxes, [*upper[:-1], -upper[-1]], [*lower[:-1], -lower[-1]])
+    lower, upper = _max_planes((-a[1], -a[0]), (-b[1], -b[0]))
+    return pointwise((a, b), [*upper[:-1], -upper[-1]], [*lower[:-1], -lower[-1]])
 
 
-add_rule(Nonlinear("max", _max_box, _max_backward))
-add_rule(Nonlinear("min", _min_box, _min_backward))
+add_rule(Nonlinear("max", _max_box, _max))
+add_rule(Nonlinear("min", _min_box, _min))
 
 
 def _pool_box(box: Box, **attrs: Any) -> Box:
@@ -70,28 +69,46 @@ def _windows(size: tuple[int, ...], out: tuple[int, ...], kernel, stride, paddin
     return torch.where(valid, flat, -1).reshape(prod(out), prod(kernel))
 
 
-def _pool_backward(rows: Tensor, boxes: Sequence[Box], **attrs: Any) -> tuple[list[Tensor], Tensor]:
-    """Below by the input of the largest lower bound; above by that input where no other can exceed it, else by the
-    largest upper bound."""
-    low, high = boxes[0]
-    size, out = tuple(low.shape[2:]), tuple(rows.shape[3:])
+def _pool(box: Box, **attrs: Any) -> Planes:
+    """Below by the input of the largest lower bound, among equals of the least upper bound: behind ReLUs, whose lower
+    lines are loose themselves, this is tighter than the input of the largest middle. Above by `_above`."""
+    low, high = box
+    size, out = low.shape[2:], ops.max_pool(low[:1], **attrs).shape[1:]
     kept = tuple(attrs[name] for name in ("kernel", "stride", "padding", "dilation"))
-    index = _windows(size, out, *kept).to(low.device)
-    flat_low, flat_high = low.flatten(2), high.flatten(2)
-    inside = index.clamp(min=0)
-    lows = flat_low[:, :, inside].masked_fill(index < 0, -torch.inf)
-    highs = flat_high[:, :, inside].masked_fill(index < 0, -torch.inf)
-    best = lows.argmax(3, keepdim=True)
-    rivals = highs.scatter(3, best, -torch.inf).amax(3)
-    dominant = lows.gather(3, best).squeeze(3) >= rivals
-    source = inside.expand(*best.shape[:3], -1).gather(3, best).squeeze(3)
-    flat = rows.flatten(3)
-    below, above = flat.clamp(min=0), flat.clamp(max=0)
-    through = below + above * dominant[:, None]
-    back = flat.new_zeros(*flat.shape[:3], flat_low.shape[2])
-    back.scatter_add_(3, source[:, None].expand_as(through), through)
-    constant = dot(above, torch.where(dominant, 0.0, highs.amax(3)))
-    return [back.reshape(*rows.shape[:2], *low.shape[1:])], constant
+    index = _windows(tuple(size), tuple(out[1:]), *kept).to(low.device)
+    inside, outside = index.clamp(min=0), index < 0
+    lows = low.flatten(2)[:, :, inside].masked_fill(outside, -torch.inf)
+    highs = high.flatten(2)[:, :, inside].masked_fill(outside, -torch.inf)
+    best = torch.where(lows == lows.amax(3, keepdim=True), -highs, -torch.inf).argmax(3, keepdim=True)
+    one = torch.zeros_like(lows).scatter_(3, best, 1.0)
+    slopes, constant = _above(lows, highs)
+    shape = (len(low), *out)
+    pattern = Windows(inside, low.shape[1:], out)
+    return Planes(pattern, (one,), low.new_zeros(shape), (slopes,), constant.reshape(shape))
 
 
-add_rule(Nonlinear("max_pool", _pool_box, _pool_backward))
+def _above(lows: Tensor, highs: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients [..., taps] and constant [...] of the plane above the maximum of values in a box [..., taps] that is
+    nearest to it in the middle of the box.
+
+    d + sum of c_i (x_i - low_i) with c_i = max(high_i - d, 0) / (high_i - low_i) is above the maximum at all corners
+    where d is at least every low_i, and nearest when besides at most two high_i exceed d. The freedom left in d makes
+    the c_i add up to 1 where it can, because neighbours tend to move together.
+    """
+    widths = (highs - lows).nan_to_num(0.0)
+    top, place = highs.topk(min(3, highs.shape[-1]), -1)
+    least = torch.maximum(lows.amax(-1), top[..., 2]) if top.shape[-1] > 2 else lows.amax(-1)
+    start = least
+    if top.shape[-1] > 1:
+        first, second = widths.gather(-1, place[..., :2]).unbind(-1)
+        total = (first + second).clamp(min=torch.finfo(lows.dtype).tiny)
+        start = (top[..., 0] * second + top[..., 1] * first - first * second) / total
+        start = torch.minimum(torch.maximum(start, least), torch.maximum(top[..., 1], least))
+    excess = highs - start[..., None]
+    slopes = torch.where(excess > 0, excess / widths, 0.0)
+    constant = start - torch.where(slopes > 0, slopes * lows, 0.0).sum(-1)
+    known = slopes.isfinite().all(-1) & constant.isfinite()
+    return torch.where(known[..., None], slopes, 0.0), torch.where(known, constant, top[..., 0])
+
+
+add_rule(Nonlinear("max_pool", _pool_box, _pool))

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from withstand.bounds import relax
 from withstand.bounds.affine import unbroadcast
-from withstand.bounds.planes import by_planes, finite, fold
+from withstand.bounds.patterns import MatrixProduct
+from withstand.bounds.planes import Planes, pointwise
 from withstand.bounds.rule import Affine, Box, Elementwise, Nonlinear, add_rule, rules
 
 
@@ -17,19 +18,27 @@ def _product_box(a: Box, b: Box) -> Box:
     return corners.amin(0), corners.amax(0)
 
 
-def _planes(a: Box, b: Box) -> tuple[list[Tensor], list[Tensor]]:
-    """McCormick 1976: of the two planes below (and above) a product, the one that is tighter in the middle."""
+def _mccormick(a: Box, b: Box) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """The two planes below and the two above a product (McCormick 1976): coefficients of a and b, and a constant."""
     (al, au), (bl, bu) = a, b
-    am, bm = al / 2 + au / 2, bl / 2 + bu / 2
-    first = bl * am + al * bm - al * bl >= bu * am + au * bm - au * bu
-    lower = [torch.where(first, bl, bu), torch.where(first, al, au), -torch.where(first, al * bl, au * bu)]
-    first = bu * am + al * bm - al * bu <= bl * am + au * bm - au * bl
-    upper = [torch.where(first, bu, bl), torch.where(first, al, au), -torch.where(first, al * bu, au * bl)]
-    return finite(lower, -torch.inf), finite(upper, torch.inf)
+    return [[bl, al, -al * bl], [bu, au, -au * bu]], [[bu, al, -al * bu], [bl, au, -au * bl]]
 
 
-def _product_backward(rows: Tensor, boxes: Sequence[Box]) -> tuple[list[Tensor], Tensor]:
-    return by_planes(rows, boxes, *_planes(*boxes))
+def _flat(first: Tensor, last: Tensor) -> Tensor:
+    """The share of `last` at which the way from the slope `first` to `last` is nearest to zero."""
+    return (first / (first - last)).nan_to_num(0.5).clamp(0, 1)
+
+
+def _between(first: list[Tensor], last: list[Tensor]) -> list[Tensor]:
+    """The plane between two that bounds the product over the box as well as its corners do: with slopes as near to zero
+    as they come. In the middle of the box all planes between McCormick's two are equally near to the product."""
+    share = (_flat(first[0], last[0]) + _flat(first[1], last[1])) / 2
+    return [p + share * (q - p) for p, q in zip(first, last, strict=True)]
+
+
+def _product(a: Box, b: Box) -> Planes:
+    below, above = _mccormick(a, b)
+    return pointwise((a, b), _between(*below), _between(*above))
 
 
 def _mul(rows: Tensor, position: int, args: Sequence[Any]) -> Tensor:
@@ -40,7 +49,7 @@ def _mul_forward(x: Tensor, position: int, args: Sequence[Any]) -> Tensor:
     return x * args[1 - position]
 
 
-add_rule(Nonlinear("mul", _product_box, _product_backward, Affine("mul", _mul, _mul_forward)))
+add_rule(Nonlinear("mul", _product_box, _product, affine=Affine("mul", _mul, _mul_forward)))
 
 
 def _inverse() -> Elementwise:
@@ -53,13 +62,26 @@ def _quotient_box(a: Box, b: Box) -> Box:
     return _product_box(a, relax.image(_inverse(), *b, {}))
 
 
-def _quotient_backward(rows: Tensor, boxes: Sequence[Box]) -> tuple[list[Tensor], Tensor]:
-    """The product with the reciprocal, then the reciprocal's lines."""
-    inverse = relax.image(_inverse(), *boxes[1], {})
-    (over, under), constant = _product_backward(rows, [boxes[0], inverse])
-    line = relax.lines(_inverse(), boxes[1], {})
-    (under,), more = by_planes(under, [boxes[1]], line[:2], line[2:])
-    return [over, under], constant + more
+def _quotient(a: Box, b: Box) -> Planes:
+    """The planes of the product with the reciprocal, then the reciprocal's lines: those nearest in the middle."""
+    line = relax.lines(_inverse(), b, {})
+    below, above = _mccormick(a, relax.image(_inverse(), *b, {}))
+    tilts, offsets = (line.lower_slope, line.upper_slope), (line.lower_offset, line.upper_offset)
+    middle = [box[0] / 2 + box[1] / 2 for box in (a, b)]
+    chosen = []
+    for planes, sign in ((below, 1), (above, -1)):
+        first, last = (_substituted(plane, tilts[::sign], offsets[::sign]) for plane in planes)
+        a_gain, b_gain, gain = (p - q for p, q in zip(first, last, strict=True))
+        better = sign * (a_gain * middle[0] + b_gain * middle[1] + gain) >= 0
+        chosen.append([torch.where(better, p, q) for p, q in zip(first, last, strict=True)])
+    return pointwise((a, b), *chosen)
+
+
+def _substituted(plane: list[Tensor], tilts: Sequence[Tensor], offsets: Sequence[Tensor]) -> list[Tensor]:
+    """A plane of a and 1 / b as one of a and b: by the first line of 1 / b where its coefficient is positive."""
+    rises = plane[1] >= 0
+    tilt, offset = torch.where(rises, *tilts), torch.where(rises, *offsets)
+    return [plane[0], plane[1] * tilt, plane[2] + plane[1] * offset]
 
 
 def _div(rows: Tensor, position: int, args: Sequence[Any]) -> Tensor:
@@ -70,7 +92,7 @@ def _div_forward(x: Tensor, position: int, args: Sequence[Any]) -> Tensor:
     return x / args[1]
 
 
-add_rule(Nonlinear("div", _quotient_box, _quotient_backward, Affine("div", _div, _div_forward, positions=(0,))))
+add_rule(Nonlinear("div", _quotient_box, _quotient, affine=Affine("div", _div, _div_forward, positions=(0,))))
 
 
 def _matmul_box(a: Box, b: Box) -> Box:
@@ -86,18 +108,13 @@ def _matmul_box(a: Box, b: Box) -> Box:
     return low, high
 
 
-def _matmul_backward(rows: Tensor, boxes: Sequence[Box]) -> tuple[list[Tensor], Tensor]:
-    """McCormick's planes of every product a_ik * b_kj around (lower a, either end of b), summed over k."""
-    al, bl, bu = (t[:, None] for t in (boxes[0][0], *boxes[1]))
-    below, above = rows.clamp(min=0), rows.clamp(max=0)
-    to_a = below @ bl.mT + above @ bu.mT
-    to_b = al.mT @ rows
-    constant = -(below * (al @ bl)).flatten(2).sum(2) - (above * (al @ bu)).flatten(2).sum(2)
-    bad = ~(constant.isfinite() & to_a.flatten(2).isfinite().all(2) & to_b.flatten(2).isfinite().all(2))
-    to_a, to_b = fold(to_a, boxes[0][0].shape[1:]), fold(to_b, boxes[1][0].shape[1:])
-    mask = bad.reshape(*bad.shape, *(1,) * (to_a.dim() - 2))
-    to_b_mask = bad.reshape(*bad.shape, *(1,) * (to_b.dim() - 2))
-    return [to_a.masked_fill(mask, 0.0), to_b.masked_fill(to_b_mask, 0.0)], constant.masked_fill(bad, -torch.inf)
+def _matrix_product(a: Box, b: Box) -> Planes:
+    """The sum of the planes of the products of two elements each."""
+    left = (a[0].unsqueeze(-2), a[1].unsqueeze(-2))
+    right = (b[0].mT.unsqueeze(-3), b[1].mT.unsqueeze(-3))
+    parts = _product(left, right)
+    pattern = MatrixProduct((a[0].shape[1:], b[0].shape[1:]))
+    return Planes(pattern, parts.lower, parts.low.sum(-1), parts.upper, parts.high.sum(-1))
 
 
 def _matmul(rows: Tensor, position: int, args: Sequence[Any]) -> Tensor:
@@ -113,4 +130,4 @@ def _matmul_forward(x: Tensor, position: int, args: Sequence[Any]) -> Tensor:
     return x @ args[1] if position == 0 else args[0] @ x
 
 
-add_rule(Nonlinear("matmul", _matmul_box, _matmul_backward, Affine("matmul", _matmul, _matmul_forward)))
+add_rule(Nonlinear("matmul", _matmul_box, _matrix_product, affine=Affine("matmul", _matmul, _matmul_forward)))
