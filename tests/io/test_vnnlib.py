@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from withstand.core.errors import InputError
-from withstand.io.vnnlib import parse_forms, read_vnnlib, write_witness
+from withstand.io.vnnlib import read_vnnlib, write_witness
+from withstand.io.vnnlib.forms import parse_forms
 
 HEAD = "(declare-const X_0 Real)(declare-const X_1 Real)\n(declare-const Y_0 Real)(declare-const Y_1 Real)\n"
 BOX = "(assert (>= X_0 -1))(assert (<= X_0 1))(assert (>= X_1 0))(assert (<= X_1 0.5))\n"
@@ -29,8 +30,14 @@ def read(tmp_path):
 def unsafe(regions, x, y):
     """Whether a point and its outputs are a counterexample according to the regions."""
     x, y = torch.tensor([x], dtype=torch.float64), torch.tensor([y], dtype=torch.float64)
-    none = torch.zeros(1)
-    return any(bool(r.threat.contains(x, x)) and bool(r.property.margin(y, none) <= 0) for r in regions)
+    for r in regions:
+        if bool(r.threat.contains(x, x)):
+            closed = bool(r.property.margin(y, torch.zeros(1)) <= 0)
+            assert r.is_unsafe(y[0]) <= closed
+            assert r.strict is not None or r.is_unsafe(y[0]) == closed
+            if r.is_unsafe(y[0]):
+                return True
+    return False
 
 
 def test_box_and_one_conjunction(read):
@@ -113,7 +120,9 @@ def test_float32_points_stay_inside_and_proofs_cover_the_box(read):
     assert (high.double() - region.threat.upper).max() < 1e-7
 
 
-atoms = st.sampled_from(["(<= Y_0 {})", "(>= Y_1 {})", "(<= Y_0 (+ Y_1 {}))", "(<= X_0 {})", "(>= X_1 {})"])
+atoms = st.sampled_from(
+    ["(<= Y_0 {})", "(>= {} Y_1)", "(< Y_0 (+ Y_1 {}))", "(> Y_1 {})", "(<= X_0 {})", "(< {} X_1)", "(= Y_0 {})"]
+)
 numbers = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 0.5])
 formulas = st.recursive(
     st.builds(lambda form, number: form.format(number), atoms, numbers),
@@ -135,6 +144,9 @@ def truth(term, values):
     return {
         "and": lambda: all(parts),
         "or": lambda: any(parts),
+        "<": lambda: parts[0] < parts[1],
+        ">": lambda: parts[0] > parts[1],
+        "=": lambda: parts[0] == parts[1],
         "<=": lambda: parts[0] <= parts[1],
         ">=": lambda: parts[0] >= parts[1],
         "+": lambda: sum(parts),
@@ -150,8 +162,8 @@ def test_any_formula_means_what_its_text_says(tmp_path_factory, formula, more):
     forms = [next(parse_forms(text)) for text in (formula, more)]
     for x0 in (-1.0, -0.5, 0.25, 1.0):
         for x1 in (0.0, 0.5):
-            for y0 in (-1.5, -0.5, 0.1, 0.5):
-                for y1 in (-1.0, 0.2, 0.75):
+            for y0 in (-1.5, -0.5, 0.25, 0.5):
+                for y1 in (-1.0, 0.0, 0.25, 0.75):
                     values = {"X_0": x0, "X_1": x1, "Y_0": y0, "Y_1": y1}
                     assert unsafe(regions, [x0, x1], [y0, y1]) == all(truth(form, values) for form in forms)
 
@@ -162,9 +174,10 @@ def test_any_formula_means_what_its_text_says(tmp_path_factory, formula, more):
         ("(assert (<= X_0 1)", "line 3: a parenthesis opened here is never closed"),
         ("\n(assert (<= X_0 1)))", r"line 4: '\)' stands outside"),
         ("(assert (<= X_7 1))", "line 3: X_7 is not declared"),
-        ("(assert (< X_0 1))", r"line 3: write a condition with and, or, <= or >= here, not \(< ...\)"),
+        ("(assert (not X_0))", r"line 3: write a condition with and, or, <=, >=, <, > or = here, not \(not ...\)"),
         ("\n\n(assert (<= X_0 one))", "line 5: 'one' is neither a number nor a variable"),
         ("(assert (<= X_0 1e999))", "line 3: '1e999' is not a finite number"),
+        ("(assert (<= Y_0 1e39))", "line 3: '1e39' is not a finite number of float32"),
         ("(assert (<= (* Y_0 Y_1) 1))", "line 3: a product of two variables"),
         ("(assert (<= X_0 X_1))", "line 3: a constraint on inputs may name one input only; X_0, X_1"),
         ("(assert (<= X_0 Y_1))", "line 3: a constraint on inputs may name one input only; X_0, Y_1"),
@@ -182,11 +195,27 @@ def test_bad_files_get_a_sentence_with_the_line(read, text, sentence):
         read(text)
 
 
+def test_strict_comparisons_leave_their_edge_out(read):
+    (region,) = read("(assert (< X_0 1))(assert (> X_0 0))(assert (>= X_1 0))(assert (< X_1 0.1))(assert (< Y_0 0))")
+    assert unsafe([region], [0.5, 0], [-1e-30, 0])
+    assert not unsafe([region], [0.5, 0], [0, 0])
+    assert not unsafe([region], [1, 0], [-1, 0])
+    x0 = torch.zeros(1, 2)
+    points = region.threat.project(x0, torch.tensor([[9.0, 9.0], [-9.0, -9.0]]))
+    assert [points[0, 0].item(), points[1, 0].item()] == [1 - 2.0**-24, 2.0**-149]
+    low, high = region.threat.box(x0)
+    assert (low[0, 0].item(), high[0, 0].item()) == (0, 1)
+    assert high[0, 1].item() >= 0.1
+
+
 def test_wrong_size_and_missing_file(read, tmp_path):
     with pytest.raises(InputError, match=r"declares 2 inputs, the network takes \[3\]"):
         read(BOX, shape=(3,))
     with pytest.raises(InputError, match="cannot be read"):
         read_vnnlib(tmp_path / "none.vnnlib")
+    (tmp_path / "two.vnnlib").write_text(HEAD + BOX)
+    with pytest.raises(InputError, match="speaks of 2 outputs, the network has 3"):
+        read_vnnlib(tmp_path / "two.vnnlib", (2,), 3)
 
 
 def test_witness_in_the_form_of_vnn_comp():

@@ -12,7 +12,8 @@ from tiny import distance_net, random_net, random_rows
 from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.graph.onnx_writer import write_onnx
-from withstand.io.vnnlib import Region, parse_forms
+from withstand.io.vnnlib import Region
+from withstand.io.vnnlib.forms import parse_forms
 from withstand.verification.cases import gather
 from withstand.verification.vnncomp import decide
 
@@ -57,6 +58,26 @@ def test_one_counterexample_in_any_region_is_sat_and_only_all_proved_is_unsat(as
 
 def test_the_middle_of_the_box_may_be_the_witness(ask):
     assert ask(HEAD + UNIT + "(assert (<= Y_0 0))", verifiers=("ibp",)).result == "sat"
+
+
+def test_a_witness_on_the_edge_of_a_strict_comparison_is_none(ask):
+    answer = ask(HEAD + UNIT + "(assert (< Y_0 0))")
+    assert (answer.result, answer.witness) == ("unknown", None)
+    assert "edge of a comparison" in answer.reason
+    assert ask(HEAD + UNIT + "(assert (<= Y_0 0))").result == "sat"
+    assert ask(HEAD + UNIT + "(assert (> Y_0 1.001))").result == "unsat"
+    answer = ask(HEAD + UNIT + "(assert (> Y_0 0.25))(assert (< Y_0 0.3125))")
+    assert answer.result == "sat"
+    assert answer.witness is not None
+    assert 0.25 < answer.witness[1].item() < 0.3125
+
+
+def test_version_2_is_answered_too(ask):
+    pytest.importorskip("vnnlib", reason="the package vnnlib is not installed")
+    head = "(vnnlib-version <2.0>)(declare-network N (declare-input X float32 [2])(declare-output Y float32 [1]))"
+    unit = "(assert (and (>= X[0] 0.0) (<= X[0] 1.0) (>= X[1] 0.0) (<= X[1] 1.0)))"
+    assert ask(f"{head}{unit}(assert (>= Y[0] 0.5))").result == "sat"
+    assert ask(f"{head}{unit}(assert (> Y[0] 1.001))").result == "unsat"
 
 
 def test_no_region_is_unsat(ask):

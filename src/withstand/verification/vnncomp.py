@@ -31,6 +31,9 @@ ATTACK_SHARE = 0.2
 STARTS = 16
 """Random points from which PGD walks in every region."""
 
+EDGE = "the witness lies on the edge of a comparison, where the file's numbers and those of float32 differ"
+"""Why a witness of the judge may not be one of the file: strict comparisons, and constants that float32 rounds."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -99,9 +102,13 @@ def _search(network: Network, regions: list[Region], budget: Budget, verifiers: 
 
 def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, budget: Budget) -> Answer:
     bound = min(v.bound for v in verdicts)
-    for verdict in verdicts:
+    for verdict, region in zip(verdicts, regions, strict=True):
         if verdict.witness is not None:
-            return Answer("sat", budget.elapsed, bound, (verdict.witness, network.replay(verdict.witness[None])[0]))
+            outputs = network.replay(verdict.witness[None])[0]
+            if region.is_unsafe(outputs):
+                return Answer("sat", budget.elapsed, bound, (verdict.witness, outputs))
+    if any(verdict.witness is not None for verdict in verdicts):
+        return Answer("unknown", budget.elapsed, bound, reason=EDGE)
     reasons = [v.reason for v in verdicts if v.status is Status.UNKNOWN]
     if not reasons:
         return Answer("unsat", budget.elapsed, bound)

@@ -1,0 +1,96 @@
+"""VNN-LIB 1.0: `declare-const` of inputs X_i and outputs Y_j, and assertions on them."""
+
+import re
+
+import numpy as np
+
+from withstand.core.errors import InputError
+from withstand.io.vnnlib.forms import Form, Term, parse_forms
+from withstand.io.vnnlib.formula import Asserted, Clauses, Sum, compare, conjunction
+
+LARGEST = float(np.finfo(np.float32).max)
+_VARIABLE = re.compile(r"([XY])_(\d+)")
+_SIGNS = ("<=", ">=", "<", ">", "=")
+
+
+def read(text: str) -> Asserted:
+    """What a file of this version asserts. Raises InputError with the line for text that is not VNN-LIB 1.0."""
+    reader = _Reader()
+    assertions: list[Clauses] = []
+    for form in parse_forms(text):
+        match form:
+            case ["declare-const", str() as name, "Real"] if _VARIABLE.fullmatch(name):
+                if name in reader.declared:
+                    raise InputError(f"line {form.line}: {name} is declared twice; remove one declaration.")
+                reader.declared.add(name)
+            case ["assert", condition]:
+                assertions.append(reader.clauses(condition, form.line))
+            case _:
+                raise InputError(
+                    f"line {form.line}: write (declare-const X_i Real), (declare-const Y_i Real) or (assert ...)."
+                )
+    return Asserted(reader.count("X"), reader.count("Y"), assertions)
+
+
+class _Reader:
+    """The names declared so far, and what formulas over them mean."""
+
+    def __init__(self) -> None:
+        self.declared: set[str] = set()
+
+    def count(self, letter: str) -> int:
+        numbers = {int(name[2:]) for name in self.declared if name[0] == letter}
+        if not numbers or numbers != set(range(len(numbers))):
+            raise InputError(f"declare {letter}_0, {letter}_1, ... without a gap; {len(numbers)} are declared.")
+        return len(numbers)
+
+    def clauses(self, term: Term, line: int) -> Clauses:
+        match term:
+            case ["and", *parts] if parts:
+                return conjunction([self.clauses(part, _line(part, line)) for part in parts], line)
+            case ["or", *parts] if parts:
+                return [clause for part in parts for clause in self.clauses(part, _line(part, line))]
+            case [str() as sign, left, right] if sign in _SIGNS:
+                line = _line(term, line)
+                return compare("==" if sign == "=" else sign, self.linear(left, line), self.linear(right, line), line)
+        raise InputError(f"line {line}: write a condition with and, or, <=, >=, <, > or = here, not {_show(term)}.")
+
+    def linear(self, term: Term, line: int) -> Sum:
+        if isinstance(term, str):
+            if (found := _VARIABLE.fullmatch(term)) is None:
+                return Sum({}, _number(term, line))
+            if term not in self.declared:
+                raise InputError(f"line {line}: {term} is not declared; add (declare-const {term} Real) above.")
+            return Sum({("X" if found[1] == "X" else "Y", int(found[2])): 1.0})
+        match term:
+            case ["-", part]:
+                return self.linear(part, line).scaled(-1.0)
+            case ["+" | "-" as sign, first, *rest] if rest:
+                total = self.linear(first, line)
+                for part in rest:
+                    total = total.plus(self.linear(part, line), 1.0 if sign == "+" else -1.0)
+                return total
+            case ["*", left, right]:
+                a, b = self.linear(left, line), self.linear(right, line)
+                if a.weights and b.weights:
+                    raise InputError(f"line {line}: a product of two variables is not linear; scale by constants only.")
+                return a.scaled(b.constant) if a.weights else b.scaled(a.constant)
+        raise InputError(f"line {line}: write a linear term with +, - and * here, not {_show(term)}.")
+
+
+def _line(term: Term, line: int) -> int:
+    return term.line if isinstance(term, Form) else line
+
+
+def _show(term: Term) -> str:
+    return repr(term) if isinstance(term, str) else f"({' '.join(str(word) for word in term[:1])} ...)"
+
+
+def _number(word: str, line: int) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise InputError(f"line {line}: {word!r} is neither a number nor a variable X_i or Y_i.") from None
+    if not abs(value) <= LARGEST:
+        raise InputError(f"line {line}: {word!r} is not a finite number of float32; write a decimal below 3.4e38.")
+    return value
