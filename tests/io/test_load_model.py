@@ -140,7 +140,7 @@ def test_a_module_that_fails_to_import(nets, tmp_path):
         ("net.pkl", "refused: it is a pickle.* run any code.* ONNX"),
         ("net.pt", "no architecture .*package.module:factory.weights=net.pt"),
         ("net.safetensors", "no architecture"),
-        ("net.nnet", "export the network to ONNX"),
+        ("net.keras", "export the network to ONNX"),
         ("net.h5", "export the network to ONNX"),
         ("net.txt", "is no model that withstand reads; write "),
     ],

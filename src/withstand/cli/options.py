@@ -10,7 +10,7 @@ from withstand.core.errors import InputError
 
 _MODEL = typer.Argument(
     metavar="MODEL",
-    help="A built-in name, net.onnx, net.pt2, pkg.mod:factory?arg=1, timm:NAME or hf:NAME.",
+    help="A built-in name, net.onnx, net.nnet, net.pt2, pkg.mod:factory?arg=1, timm:NAME or hf:NAME.",
     show_default=False,
 )
 _DATA = typer.Option(

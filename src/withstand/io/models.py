@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ModelLike: TypeAlias = "str | PathLike[str] | Model | nn.Module | Callable[[Tensor], Tensor]"
 
 FORMS = (
-    f"write package.module:factory?arg=1, file.onnx, file.pt2, timm:name, hf:name or a built-in ({', '.join(BUILTIN)})."
+    "write package.module:factory?arg=1, file.onnx, file.nnet, file.pt2, timm:name, hf:name or a built-in "
+    f"({', '.join(BUILTIN)})."
 )
 """The end of a sentence that tells the forms of MODEL."""
 
@@ -101,7 +102,13 @@ def _pt2(path: Path) -> "Model":
     return read_pt2(path)
 
 
-READERS: dict[str, "Callable[[Path], Model]"] = {".onnx": _onnx, ".pt2": _pt2}
+def _nnet(path: Path) -> "Model":
+    from withstand.io.nnet import read_nnet
+
+    return read_nnet(path)
+
+
+READERS: dict[str, "Callable[[Path], Model]"] = {".onnx": _onnx, ".nnet": _nnet, ".pt2": _pt2}
 """Ending of a model file to its reader."""
 
 _ALONE = (
@@ -114,5 +121,5 @@ _REFUSALS = {
     **dict.fromkeys(
         PICKLES, f"is refused: {REFUSED}; export the network to ONNX, or give 'package.module:factory?weights=FILE'."
     ),
-    **dict.fromkeys((".nnet", ".h5", ".keras", ".tflite", ".pb"), _EXPORT),
+    **dict.fromkeys((".h5", ".keras", ".tflite", ".pb"), _EXPORT),
 }
