@@ -140,11 +140,16 @@ class Builder:
         for column, values in zip(self._targets, (node, neuron, upper, slopes), strict=True):
             column.append(values)
 
-    def certificate(self) -> Certificate:
-        """What was built so far."""
+    @property
+    def kept(self) -> Array:
+        """The numbers of the claims not taken back, which are those of the certificate in their order."""
         kept = np.ones(self._node.size, bool)
         kept[np.concatenate([np.zeros(0, int), *self._dropped])] = False
-        claim = kept.nonzero()[0]
+        return kept.nonzero()[0]
+
+    def certificate(self) -> Certificate:
+        """What was built so far."""
+        claim = self.kept
         weight = Ragged.of(np.diff(self._members.start)[self._group.array]).take(claim)[1]
         multiplier = Ragged.of(self._count.array).take(claim)[1]
         lists = [np.frombuffer(key, "i4") for key in self._lists]

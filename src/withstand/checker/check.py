@@ -41,8 +41,19 @@ class Report:
     failure: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return asdict(self)
+        """All fields as JSON values; numbers that JSON does not know are null."""
+        return {**asdict(self), "least": [least if np.isfinite(least) else None for least in self.least]}
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        if not self.holds:
+            return f"The certificate does not hold: {self.failure}"
+        size = f"{self.claims:,} claims, {self.leaves:,} leaves, {self.anchors:,} anchors, {self.seconds:.1f} s"
+        return (
+            f"The certificate holds ({self.grade}): over the whole region every group of rows has one of at least "
+            f"{min(self.least):.6g}, above {self.threshold:g} ({size})."
+        )
 
 
 def check(certificate: Certificate | str | PathLike[str], network: Network | str | PathLike[str] | bytes) -> Report:

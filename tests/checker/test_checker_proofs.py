@@ -1,0 +1,79 @@
+"""Certificates of a naive search: they hold when true, never when false, and agree with exact enumeration."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from checker.nets import KINDS, chain, network
+from checker.producer import prove, question
+from checker.randoms import random_region, random_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verification.tiny import exact_least_margin, relu_net
+
+from withstand.checker.certificate import Rows
+from withstand.checker.check import GRADE, check
+from withstand.checker.file import load, save
+from withstand.checker.network import Affine
+from withstand.checker.reading import read_network
+from withstand.checker.region import Region
+from withstand.core.evidence import Grade
+from withstand.core.property import Linear
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", ["box", "l2"])
+def test_a_search_proves_what_is_true(kind, norm, tmp_path):
+    for seed in range(2):
+        net, region, rows, least = question(kind, seed, norm, gap=2.0 if kind == "mixed" else 0.4)
+        certificate = prove(net, region, rows)
+        assert certificate is not None
+        save(certificate, tmp_path / "proof.safetensors")
+        report = check(load(tmp_path / "proof.safetensors"), net)
+        assert report.holds
+        assert report.failure == ""
+        assert report.grade == GRADE == Grade.LEAVES
+        assert rows.threshold < min(report.least) <= least
+        assert report.claims == len(certificate.claims)
+
+
+@pytest.mark.parametrize("anchors", [True, False])
+def test_splits_of_inputs_alone_and_without_anchors(anchors):
+    net, region, rows, _ = question("fc", 1, gap=0.3)
+    certificate = prove(net, region, rows, neurons=not anchors, anchors=anchors, rounds=16)
+    assert certificate is not None
+    assert check(certificate, net).holds
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=5, deadline=None)
+def test_exact_minima_lie_between_what_is_proved_and_what_is_not(seed):
+    """One hidden layer of six neurons: a threshold just below the exact minimum is proved, one just above never."""
+    net = read_network(chain([2, 6, 2], seed))
+    random = np.random.default_rng(seed)
+    region, rows = random_region(2, random, "box"), random_rows(2, random, 2)
+    maps = [step for step in net.steps if isinstance(step, Affine)]
+    weights = [torch.from_numpy(m.maps[0].weight) for m in maps]  # type: ignore[attr-defined]
+    graph = relu_net(weights, [torch.from_numpy(m.bias) for m in maps])  # type: ignore[arg-type]
+    linear = Linear(
+        *(torch.from_numpy(np.asarray(part)) for part in (rows.weight, rows.offset, rows.group.astype(int)))
+    )
+    exact = exact_least_margin(graph, linear, torch.from_numpy(region.low), torch.from_numpy(region.high))
+    sure = prove(net, region, replace(rows, threshold=exact - 0.1))
+    assert sure is None or min(check(sure, net).least) <= exact + 1e-9
+    assert prove(net, region, replace(rows, threshold=exact + 1e-7), rounds=5) is None
+    single = Rows(rows.weight[:1], rows.offset[:1], np.zeros(1, np.int32))
+    one = Linear(torch.from_numpy(single.weight), torch.from_numpy(single.offset), torch.zeros(1, dtype=torch.long))
+    exact = exact_least_margin(graph, one, torch.from_numpy(region.low), torch.from_numpy(region.high))
+    assert prove(net, region, replace(single, threshold=exact - 0.1), neurons=False) is not None
+
+
+def test_a_point_is_proved_to_the_last_digits():
+    net = network("residual", 3)
+    x = np.random.default_rng(0).normal(size=3)
+    value = float(net(x[None])[0, 0])
+    rows = Rows(np.array([[1.0, 0, 0]]), np.zeros(1), np.zeros(1, np.int32))
+    for below, holds in ((1e-12, True), (0.0, False)):
+        certificate = prove(net, Region(x, x), replace(rows, threshold=value - below), rounds=1)
+        assert (certificate is not None) == holds
