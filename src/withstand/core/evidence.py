@@ -71,11 +71,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lower:
-    """Sound lower bounds [B] on the margin over the threat, for the questions `rows` [B]."""
+    """Sound lower bounds [B] on the margin over the threat, for the questions `rows` [B].
+
+    domains, open: for searches, how many parts of the threat were bounded so far and how many wait to be split, [B].
+    """
 
     rows: Tensor
     bound: Tensor
     grade: Grade
+    domains: Tensor | None = None
+    open: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Verdict:
 
     margin: the lowest margin seen at an admissible point (the witness's own if refuted). bound: the best sound lower
     bound on the margin (-inf: none). method: who settled it. witness: the input that violates the property.
-    output: the model's outputs there.
+    output: the model's outputs there. domains, open: parts of the threat that a search has bounded, and those it left.
     """
 
     status: Status
@@ -86,6 +86,8 @@ class Verdict:
     witness: Tensor | None = None
     output: Tensor | None = None
     reason: str = ""
+    domains: int = 0
+    open: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Judge:
         """The same as a point of the threat: the move that makes it, where the threat is one of moves."""
         self.found_by = ["the clean input"] * len(x0)
         self.bounded_by = [""] * len(x0)
+        self.domains, self.waiting = [0] * len(x0), [0] * len(x0)
+        """Parts of each row's threat that the last search has bounded, and those it has still to split."""
         self.disagreements: list[tuple[int, str]] = []
         """Rows whose candidate violates the property in the model but not in the replay, with the method."""
 
@@ -170,6 +174,8 @@ class Judge:
             self.grade[row],
             self.witness[row] if refuted else None,
             self.outputs[row] if refuted else None,
+            domains=self.domains[row],
+            open=self.waiting[row],
         )
 
     def weigh(self, evidence: Candidate, method: str, threat: Threat | None = None) -> Weighed:
@@ -216,6 +222,11 @@ class Judge:
         return True
 
     def _weigh_bound(self, evidence: Lower, method: str) -> None:
+        for held, told in ((self.domains, evidence.domains), (self.waiting, evidence.open)):
+            for row, count in zip(
+                evidence.rows.tolist(), [] if told is None else told.tolist(), strict=told is not None
+            ):
+                held[row] = count
         need = needed(evidence.grade, self.clean_outputs[evidence.rows])
         proved = (evidence.bound > need.to(evidence.bound)).tolist()
         for row, bound, proof in zip(evidence.rows.tolist(), evidence.bound.tolist(), proved, strict=True):

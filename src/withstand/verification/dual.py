@@ -176,6 +176,10 @@ class Ascent:
     price: float = 0.2
     decay: float = 0.9
 
+    def work(self, network: Reduced, domains: int) -> float:
+        """Multiplications that bounds of so many domains cost, about: there and back for every step."""
+        return 2.0 * (self.steps + 1) * domains * network.work
+
 
 def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough: Tensor | float = torch.inf) -> Found:
     """Bounds of the rows mixed by `mix` [D, R] (convex weights) on every domain, made better step by step.

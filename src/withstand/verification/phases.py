@@ -1,22 +1,27 @@
 """One question settled by branch and bound over the phases of its neurons."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from withstand.bounds.linear import Relaxation
+from withstand.bounds.refine import crown
 from withstand.core.evidence import Candidate, Evidence, Lower
+from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.verification.batch import Batch
+from withstand.verification.bounding import CHUNK
 from withstand.verification.branching import choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
 from withstand.verification.reduced import reduce, settle
-from withstand.verification.tighten import Slopes, retighten, tighten
+from withstand.verification.tighten import Slopes, retighten, tighten_block, tightenable
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
@@ -46,7 +51,7 @@ class PhaseTree:
     """The search on question `place` of a problem that a relaxation bounds.
 
     question: its number in the evidence. level: what a bound must exceed. steps: gradient steps on every new domain.
-    count: domains bounded. done: whether nothing is left to do. stop: why a part was given up, if one was.
+    work: multiplications done so far. count: domains bounded. stop: why a part was given up, if one was.
     """
 
     def __init__(
@@ -58,32 +63,62 @@ class PhaseTree:
         self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
         self.slopes: list[Slopes] = []
         self.pool: Pool[Domains] | None = None
-        self.floor, self.count, self.done = torch.inf, 0, False
+        self.floor, self.count, self.work = torch.inf, 0, 0.0
         self.stop: str | None = None
+        self._todo: deque[Callable[[], Iterator[Evidence]]] = deque([self._first])
 
     @property
     def bound(self) -> float:
         """The running lower bound of the margin."""
+        if not self.count:
+            return -torch.inf
         return min(self.floor, torch.inf if self.pool is None else self.pool.least)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._todo and (self.pool is None or not len(self.pool))
+
+    @property
+    def rooted(self) -> bool:
+        """Whether the bounds over the whole region are done."""
+        return not self._todo
 
     @property
     def size(self) -> int:
         """Bytes of the open domains."""
         return 0 if self.pool is None else self.pool.size
 
+    @property
+    def cost(self) -> float:
+        """Multiplications of the next step, about."""
+        if self._todo:
+            return ROOT.work(self.network, max(len(self.network.low), 2 * len(self.network.offset)))
+        return self.how.work(self.network, self._batch)
+
+    @property
+    def _batch(self) -> int:
+        return min(LARGEST, max(8, WORK // self.network.work))
+
     @torch.no_grad()
-    def root(self) -> Iterator[Evidence]:
-        """Bounds over the whole region: of the rows, and where that is not enough, of the neurons first."""
+    def step(self) -> Iterator[Evidence]:
+        """One piece of the bounds over the whole region, or a split of the worst domains."""
+        self.work += self.cost
+        yield from self._todo.popleft()() if self._todo else self._split()
+        rows = torch.tensor([self.question])
+        bound = torch.tensor([self.bound], dtype=torch.float64)
+        count, waiting = torch.tensor([self.count]), torch.tensor([0 if self.pool is None else len(self.pool)])
+        yield Lower(rows, bound, self.problem.grade, count, waiting)
+
+    # ------------------------------------------------------------ the whole region
+
+    def _first(self) -> Iterator[Evidence]:
         yield from self._rows()
-        if self.done:
-            return
-        network, _ = tighten(self.network, ROOT)
-        self.network, self.slopes = tighten(settle(network, network.low, network.high), ROOT)
-        self.exact = Exact(self.network)
-        yield from self._rows()
+        if self.pool is not None and len(self.pool):
+            self._todo.extend([*self._tightening(), self._settle])
 
     def _rows(self) -> Iterator[Evidence]:
-        """Bounds of every row over the whole region; the groups they leave open become the first domains."""
+        """Bounds of every row; the groups they leave open become the first domains."""
         count = len(self.network.offset)
         first = start(self.network)[torch.zeros(count, dtype=torch.long)]
         found = bound(self.network, first, None, ROOT, self.level)
@@ -92,9 +127,8 @@ class PhaseTree:
         member = self.rows.group == torch.arange(int(self.rows.group.max()) + 1)[:, None]
         by_group, best = torch.where(member, found.bound, -torch.inf).max(1)
         proved = by_group > self.level
-        self.floor = min([torch.inf, *by_group[proved].tolist()])
+        self.floor, self.pool = min([torch.inf, *by_group[proved].tolist()]), None
         group = (~proved).nonzero().squeeze(1)
-        self.pool = None
         if len(group):
             chosen = torch.zeros_like(member, dtype=first.low.dtype)
             chosen[torch.arange(len(best)), best] = 1.0
@@ -103,26 +137,40 @@ class PhaseTree:
             found = bound(self.network, found.dual[best[group]], mix, ROOT, self.level)
             assert found.mix is not None
             self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group])))
-        self.done = self.pool is None or not len(self.pool)
-        yield self._evidence()
 
-    @torch.no_grad()
-    def step(self) -> Iterator[Evidence]:
+    def _tightening(self) -> list[Callable[[], Iterator[Evidence]]]:
+        return [partial(self._tighten, number) for number in tightenable(self.network)]
+
+    def _tighten(self, number: int) -> Iterator[Evidence]:
+        self.network, slopes = tighten_block(self.network, number, ROOT)
+        self.slopes.append(slopes)
+        yield from ()
+
+    def _settle(self) -> Iterator[Evidence]:
+        """Compose away the neurons that have become lines, and bound the others and the rows once more."""
+        self.network, self.slopes = settle(self.network, self.network.low, self.network.high), []
+        self._todo.extend([*self._tightening(), self._again])
+        yield from ()
+
+    def _again(self) -> Iterator[Evidence]:
+        self.exact = Exact(self.network)
+        yield from self._rows()
+
+    # ------------------------------------------------------------ its parts
+
+    def _split(self) -> Iterator[Evidence]:
         """Split the worst domains once."""
         assert self.pool is not None
-        batch = min(LARGEST, max(8, WORK // self.network.work))
-        taken = self.pool.take(batch // 2)
+        taken = self.pool.take(self._batch // 2)
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
         neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
         if len(fixed):
             yield from self._leaves(taken[fixed])
         if len(bent):
-            yield from self._split(taken[bent], found[bent], neuron[bent])
-        self.done = not len(self.pool)
-        yield self._evidence()
+            yield from self._halve(taken[bent], found[bent], neuron[bent])
 
-    def _split(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
+    def _halve(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
         children = split(found, neuron, torch.zeros_like(found.bound))
         children = retighten(self.network, children, self.slopes, int(neuron.min()))
         group, floor = taken.group.repeat(2), taken.bound.repeat(2)
@@ -171,5 +219,25 @@ class PhaseTree:
         if len(bad):
             yield Candidate(torch.full((len(bad),), self.question), x[bad])
 
-    def _evidence(self) -> Lower:
-        return Lower(torch.tensor([self.question]), torch.tensor([self.bound], dtype=torch.float64), self.problem.grade)
+
+def plant(problem: Problem, steps: int = 20) -> Generator[Evidence, None, list[PhaseTree]]:
+    """The searches on the questions still open after bounds of the rows over whole regions.
+
+    steps: gradient steps on every new domain.
+    """
+    trees = []
+    for chunk in torch.arange(len(problem)).split(CHUNK):
+        rows = chunk[problem.open[chunk]]
+        if not len(rows):
+            continue
+        part = problem.pick(rows)
+        with torch.no_grad():
+            relaxation = crown(part.graph, part.threat, part.x0)
+            level = 2 * needed(problem.grade, part.graph(part.x0))
+        for place, question in enumerate(rows.tolist()):
+            with torch.no_grad():
+                tree = PhaseTree(part, place, question, relaxation, float(level[place]), steps)
+            yield from tree.step()
+            if problem.open[question]:
+                trees.append(tree)
+    return trees

@@ -28,26 +28,32 @@ def ahead(network: Reduced, number: int) -> Reduced:
     return Reduced(network.region, network.blocks[:number], weight, offset)
 
 
+def tighten_block(network: Reduced, number: int, how: Ascent) -> tuple[Reduced, Slopes]:
+    """The network with tighter bounds of the neurons of one block, and the slopes that gave them."""
+    block = network.blocks[number]
+    assert isinstance(block, Neurons)
+    part = ahead(network, number)
+    found = bound(part, start(part)[torch.zeros(len(part.offset), dtype=torch.long)], None, how)
+    low, high = intersect((block.low, block.high), (found.bound[: len(block)], -found.bound[len(block) :]))
+    blocks = (*network.blocks[:number], replace(block, low=low, high=high), *network.blocks[number + 1 :])
+    return replace(network, blocks=blocks), Slopes(number, len(part.low), found.dual.lower)
+
+
 def tighten(network: Reduced, how: Ascent) -> tuple[Reduced, list[Slopes]]:
     """The network with the bounds of its neurons made tighter, block after block, and the slopes that did it.
 
     Neurons that have become lines stay in it; see `settle`.
     """
-    slopes, first = [], 0
-    for number, block in enumerate(network.blocks):
-        if not isinstance(block, Neurons):
-            continue
-        if number:
-            part = ahead(network, number)
-            dual = start(part)[torch.zeros(len(part.offset), dtype=torch.long)]
-            found = bound(part, dual, None, how)
-            low, high = intersect((block.low, block.high), (found.bound[: len(block)], -found.bound[len(block) :]))
-            block = replace(block, low=low, high=high)
-            blocks = (*network.blocks[:number], block, *network.blocks[number + 1 :])
-            network = replace(network, blocks=blocks)
-            slopes.append(Slopes(number, first, found.dual.lower))
-        first += len(block)
+    slopes = []
+    for number in tightenable(network):
+        network, found = tighten_block(network, number, how)
+        slopes.append(found)
     return network, slopes
+
+
+def tightenable(network: Reduced) -> list[int]:
+    """The blocks whose bounds depend on others."""
+    return [n for n, block in enumerate(network.blocks) if n and isinstance(block, Neurons)]
 
 
 def retighten(network: Reduced, dual: Dual, slopes: list[Slopes], since: int) -> Dual:

@@ -20,10 +20,8 @@ from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.network import Network, read_network
+from withstand.verification.portfolio import FEW_INPUTS, portfolio
 from withstand.verification.search import TIME_OVER, search
-
-FEW_INPUTS = 20
-"""Networks of at most so many inputs are verified by splitting their input box."""
 
 ATTACK_SHARE = 0.2
 """Share of the time that attacks may take before proofs begin, on networks of more inputs."""
@@ -68,8 +66,8 @@ def decide(
 ) -> Answer:
     """Answer whether the network has a counterexample to the VNN-LIB file.
 
-    timeout: wall time in seconds, reading included. verifiers: their texts, tried in order (unless given, `input-split`
-    up to 20 inputs, else `ibp` and `crown`). certificate: the file, less its ending, in which to store the evidence:
+    timeout: wall time in seconds, reading included. verifiers: their texts, tried in order (unless given, those of
+    `withstand.verification.portfolio`). certificate: the file, less its ending, in which to store the evidence:
     a witness in VNN-COMP's form ends in `.counterexample`. read: what reads the network, a cache where many questions
     are about one. All regions are questions of one batch; one counterexample settles the file.
 
@@ -91,17 +89,16 @@ def decide(
 
 def _search(network: Network, regions: list[Region], budget: Budget, verifiers: tuple[str, ...] | None) -> Answer:
     judge = _judge(network, regions)
-    few = math.prod(network.model.input_shape) <= FEW_INPUTS
-    if not few:
+    if math.prod(network.model.input_shape) > FEW_INPUTS:
         _attack(judge, budget.share(ATTACK_SHARE))
-    chosen = verifiers or (("input-split",) if few else ("ibp", "crown"))
+    chosen = verifiers or portfolio(network.graph, judge.threat, timed=budget.seconds is not None).verifiers
     built = [build("verifier", text) for text in chosen]
     verdicts = search(judge, network.graph, built, budget, enough=lambda: _refuted(judge))
     return _answer(verdicts, regions, network, budget)
 
 
 def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, budget: Budget) -> Answer:
-    bound = min(v.bound for v in verdicts)
+    bound, domains = min(v.bound for v in verdicts), sum(v.domains for v in verdicts)
     for verdict, region in zip(verdicts, regions, strict=True):
         if verdict.witness is not None:
             outputs = network.replay(verdict.witness[None])[0]
@@ -111,8 +108,9 @@ def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, bu
         return Answer("unknown", budget.elapsed, bound, reason=EDGE)
     reasons = [v.reason for v in verdicts if v.status is Status.UNKNOWN]
     if not reasons:
-        return Answer("unsat", budget.elapsed, bound)
-    return Answer("timeout" if TIME_OVER in reasons else "unknown", budget.elapsed, bound, reason=reasons[0])
+        return Answer("unsat", budget.elapsed, bound, domains=domains)
+    result = "timeout" if TIME_OVER in reasons else "unknown"
+    return Answer(result, budget.elapsed, bound, reason=reasons[0], domains=domains)
 
 
 def _store(answer: Answer, certificate: Path) -> Answer:

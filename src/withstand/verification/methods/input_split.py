@@ -82,6 +82,7 @@ class _Tree:
         with torch.no_grad():
             self.level = 2 * needed(problem.grade, problem.graph(problem.x0))
         self.floor = torch.full_like(self.level, torch.inf)
+        self.bounded = torch.zeros(len(problem), dtype=torch.long)
         self.stuck, self.rounds = False, 0
 
     def roots(self) -> Boxes:
@@ -94,12 +95,14 @@ class _Tree:
         """The running bounds of the questions still open."""
         rows = self.problem.open.nonzero().squeeze(1)
         bound = torch.minimum(self.floor, least_by_question(pool.held, len(self.problem)))
-        return Lower(rows, bound[rows], self.problem.grade)
+        waiting = torch.bincount(pool.held.question, minlength=len(bound))
+        return Lower(rows, bound[rows], self.problem.grade, self.bounded[rows], waiting[rows])
 
     @torch.no_grad()
     def work(self, boxes: Boxes) -> Generator[Evidence, None, Boxes]:
         """Bound boxes, offer their likely violations, and return the halves of what is left of them."""
         index, level = boxes.question, self.level[boxes.question]
+        self.bounded += torch.bincount(index, minlength=len(self.bounded))
         rows = Rows(self.rows.weight[index], self.rows.offset[index], self.rows.group)
         bounds = self.bounder.bound(boxes.low, boxes.high, rows)
         value = bounds.bound.nan_to_num(nan=-torch.inf)
