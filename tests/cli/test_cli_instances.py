@@ -46,17 +46,20 @@ def test_a_list_gets_a_table_totals_and_results(listed: str, withstand: Command)
     assert 0 < results[1].bound < 0.51
 
 
-def test_a_list_goes_on_where_it_was_killed(listed: str, withstand: Command) -> None:
-    assert withstand("verify", "--instances", listed, "--results", "out.csv").code == 0
-    whole = Path("out.csv").read_text().splitlines(keepends=True)
-    Path("out.csv").write_text("".join(whole[:2]) + whole[2][:20])
-    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--json")
+def test_a_list_goes_on_where_it_was_killed_under_the_command_s_time_limit(listed: str, withstand: Command) -> None:
+    file = ResultsFile("out.csv")
+    for name, word in (("reached", "sat"), ("missing", "error")):
+        file.append(Result("net.onnx", f"{name}.vnnlib", word, 3.0, 2.0, 0, 0.0))
+    file.close()
+    whole = Path("out.csv").read_text()
+    Path("out.csv").write_text(whole + "net.onnx,held.vn")
+    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--timeout", "0.000001", "--json")
     assert done.code == 0, done.err
-    assert done.err.startswith("1 of 3 instances have results already\n2/3  net held  unsat")
-    assert Path("out.csv").read_text().splitlines()[1] == whole[1].strip()
+    assert done.err.startswith("2 of 3 instances have results already\n3/3  net held  timeout")
+    assert Path("out.csv").read_text().startswith(whole + "net.onnx,held.vnnlib,timeout,")
     told = done.json
-    assert [row["result"] for row in told["instances"]] == ["sat", "unsat", "error"]
-    assert told["totals"]["solved"] == 2
+    assert [row["result"] for row in told["instances"]] == ["sat", "timeout", "error"]
+    assert told["totals"]["solved"] == 1
     assert told["totals"]["words"]["error"] == 1
 
 
@@ -71,13 +74,6 @@ def test_a_wrong_verdict_is_exit_3(listed: str, withstand: Command) -> None:
     assert "1 of 3 solved" in done.out
     assert "PAR-2 41.00 s" in done.out  # 3 s, and twice twice the limit of 30 s
     assert done.complaint.startswith("withstand: 1 verdicts contradict the known ones: net reached is known to be sat")
-
-
-def test_the_time_limit_of_the_command_comes_first(withstand: Command) -> None:
-    Path("list.csv").write_text(",".join((*write_question(0.5), "1000")))
-    done = withstand("verify", "--instances", "list.csv", "--timeout", "0.000001")
-    assert done.code == 0, done.err
-    assert "0 of 1 solved (0 sat, 0 unsat, 1 timeout" in done.out
 
 
 STUCK = """
@@ -177,3 +173,17 @@ def test_options_that_do_not_fit(options: tuple[str, ...], words: str, listed: s
     done = withstand("verify", *options)
     assert (done.code, done.out) == (2, "")
     assert words in done.complaint
+
+
+def test_questions_are_written_and_answered(withstand: Command) -> None:
+    question = ("digits-cnn-cert", "--data", "digits", "--threat", "linf:0.02", "--limit", "1")
+    done = withstand("verify", *question, "--export", "out", "--timeout", "50")
+    assert done.code == 0, done.err
+    assert done.out.startswith("out/instances.csv: 1 questions; 0 samples")
+    assert (Path("out") / "model.onnx").is_file()
+    answered = withstand("verify", "--instances", "out/instances.csv")
+    assert answered.code == 0, answered.err
+    assert "1 of 1 solved" in answered.out
+    refused = withstand("verify", *question[:3], "--export", "out")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--export" in refused.complaint

@@ -35,6 +35,11 @@ Certificate = Annotated[
     Path | None, typer.Option("--certificate", metavar="DIR", help="Store the evidence of VNN-LIB answers in DIR.")
 ]
 
+Export = Annotated[
+    Path | None,
+    typer.Option("--export", metavar="DIR", help="Write the questions to DIR as VNN-LIB instances, and prove nothing."),
+]
+
 
 def verify(
     model: options.ModelOrNone = None,
@@ -53,15 +58,18 @@ def verify(
     results: Results = None,
     jobs: Jobs = 1,
     certificate: Certificate = None,
+    export: Export = None,
     json: options.Json = False,
 ) -> None:
     """Prove by the method you name, or answer VNN-LIB questions.
 
     With `--onnx` and `--vnnlib` one word is printed, sat, unsat, timeout or unknown, and the witness after sat, in the
     form of VNN-COMP. With `--instances` all questions of a list are answered in one process, with a table and totals.
-    Otherwise every sample that is right when clean is bounded by one verifier.
+    Otherwise every sample that is right when clean is bounded by one verifier, or with `--export` written as VNN-LIB.
     """
     samples = (model, data, threat)
+    if export is not None and not (all(samples) and not (onnx or vnnlib or instances)):
+        raise InputError("Questions to write (--export) are named by MODEL, --data and --threat, as those to prove.")
     if instances is not None:
         if onnx or vnnlib or any(samples):
             raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")
@@ -74,6 +82,8 @@ def verify(
         from withstand.cli.vnnlib import answer_question
 
         answer_question(onnx, vnnlib, timeout, results, certificate, json)
+    elif model and data and threat and export is not None:
+        _export(model, data, threat, export, property, limit, timeout, json)
     elif model and data and threat:
         _prove(model, data, threat, method, property, limit, budget, device, double, json)
     else:
@@ -109,3 +119,25 @@ def _prove(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."
     )
+
+
+def _export(
+    model: str,
+    data: str,
+    threat: str,
+    folder: Path,
+    property: str,
+    limit: int | None,
+    timeout: float | None,
+    json: bool,
+) -> None:
+    from withstand.auditing.export import export
+    from withstand.cli.vnnlib import SECONDS
+
+    with only_results_on_stdout():
+        done = export(model, data, threat, folder, property=property, limit=limit, timeout=timeout or SECONDS)
+    if json:
+        print_json({"instances": done.path, "questions": done.questions, "left_out": done.left_out})
+        return
+    typer.echo(f"{done.path}: {done.questions} questions; {done.left_out} samples are wrong when clean and left out.")
+    typer.echo(f"withstand verify --instances {done.path} answers them.")

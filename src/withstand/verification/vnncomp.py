@@ -20,11 +20,11 @@ from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.network import Network, read_network
-from withstand.verification.portfolio import FEW_INPUTS, portfolio
+from withstand.verification.portfolio import portfolio
 from withstand.verification.search import TIME_OVER, search
 
 ATTACK_SHARE = 0.2
-"""Share of the time that attacks may take before proofs begin, on networks of more inputs."""
+"""Share of the time that attacks may take before proofs begin."""
 
 STARTS = 16
 """Random points from which PGD walks in every region."""
@@ -89,9 +89,9 @@ def decide(
 
 def _search(network: Network, regions: list[Region], budget: Budget, verifiers: tuple[str, ...] | None) -> Answer:
     judge = _judge(network, regions)
-    if math.prod(network.model.input_shape) > FEW_INPUTS:
-        _attack(judge, budget.share(ATTACK_SHARE))
     chosen = verifiers or portfolio(network.graph, judge.threat, timed=budget.seconds is not None).verifiers
+    if "input-split" not in chosen:  # which attacks by itself
+        _attack(judge, budget.share(ATTACK_SHARE))
     built = [build("verifier", text) for text in chosen]
     verdicts = search(judge, network.graph, built, budget, enough=lambda: _refuted(judge))
     return _answer(verdicts, regions, network, budget)
