@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
 }
 """Room to the rooms (or modules) it may import, itself included."""
 
-LATE = {"onnx", "onnxruntime", "scipy", "sklearn", "matplotlib", "pandas", "safetensors", "PIL", "highspy"}
+LATE = {"onnx", "onnxruntime", "scipy", "sklearn", "matplotlib", "pandas", "safetensors", "PIL", "highspy", "vnnlib"}
 """Packages that load only where they are used."""
 
 LATE_IN_CLI = LATE | {"torch", "numpy", "pydantic", "jinja2", "rich"}
