@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import Command, write_question
 
+from withstand.io.instances import Instance
 from withstand.io.results import Result, ResultsFile, read_results
+from withstand.verification.instances import Outcome
 
 
 @pytest.fixture
@@ -74,6 +77,22 @@ def test_a_wrong_verdict_is_exit_3(listed: str, withstand: Command) -> None:
     assert "1 of 3 solved" in done.out
     assert "PAR-2 41.00 s" in done.out  # 3 s, and twice twice the limit of 30 s
     assert done.complaint.startswith("withstand: 1 verdicts contradict the known ones: net reached is known to be sat")
+
+
+def test_an_answer_that_failed_by_our_fault_is_exit_3(
+    listed: str, withstand: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_all(instances: list[Instance], **options: object) -> Iterator[tuple[int, Outcome]]:
+        for number, one in enumerate(instances):
+            result = Result(one.onnx, one.vnnlib, "error", 1.0, 1.0, 0, 0.0)
+            yield number, Outcome(one, result, "it went wrong", fault=number == 1)
+
+    monkeypatch.setattr("withstand.verification.instances.answer_all", answer_all)
+    done = withstand("verify", "--instances", listed)
+    assert done.code == 3
+    assert "0 of 3 solved" in done.out
+    assert "2/3  net held  error  1.00 s: it went wrong" in done.err
+    assert done.complaint.startswith("withstand: 1 of 3 instances failed by a fault")
 
 
 STUCK = """

@@ -34,7 +34,8 @@ def answer_list(
     from withstand.io.results import ResultsFile, match
     from withstand.verification.instances import answer_all
 
-    instances = [replace(one, timeout=timeout or one.timeout or SECONDS) for one in read_instances(path)]
+    listed = read_instances(path)
+    instances = [replace(one, timeout=(one.timeout or SECONDS) if timeout is None else timeout) for one in listed]
     file = None if results is None else ResultsFile(results)
     faults = 0
     with contextlib.closing(file) if file else contextlib.nullcontext():
