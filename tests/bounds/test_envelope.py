@@ -25,21 +25,21 @@ CASES = [
 
 
 def setting(op: str, attrs: dict) -> tuple[Elementwise, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The rule, the ends of 300 intervals, dense points of each, and the function there."""
+    """The rule, the ends of 100 intervals, dense points of each, and the function there."""
     rule, made = rules()[op], torch.Generator().manual_seed(0)
     assert isinstance(rule, Elementwise)
-    middle = 2 * torch.randn(300, 1, generator=made, dtype=torch.float64)
-    width = 6 * torch.rand(300, 1, generator=made, dtype=torch.float64)
+    middle = 2 * torch.randn(100, 1, generator=made, dtype=torch.float64)
+    width = 6 * torch.rand(100, 1, generator=made, dtype=torch.float64)
     lo = middle - width / 2
     if op in POSITIVE or attrs.get("exponent", 1.0) < 0:
         lo = lo.abs() + 0.2
-    x = lo + width * torch.linspace(0, 1, 2001, dtype=torch.float64)
+    x = lo + width * torch.linspace(0, 1, 1001, dtype=torch.float64)
     return rule, lo, lo + width, x, OPS[op].run(x, **attrs)
 
 
 def ternary(low: torch.Tensor, high: torch.Tensor, cost) -> torch.Tensor:
     """The least value of a convex function of one number on [low, high]."""
-    for _ in range(60):
+    for _ in range(45):
         first, last = low + (high - low) / 3, high - (high - low) / 3
         left = cost(first) < cost(last)
         low, high = torch.where(left, low, first), torch.where(left, last, high)
@@ -54,7 +54,7 @@ def test_lines_are_the_nearest_in_the_middle(op, attrs):
     line = relax.lines(rule, (lo, hi), attrs)
     below = ternary(flattest, steepest, lambda k: -(fx - k * (x - middle)).amin(1, keepdim=True))
     above = ternary(flattest, steepest, lambda k: (fx - k * (x - middle)).amax(1, keepdim=True))
-    room = 1e-3 * (below + above) + 1e-4
+    room = 1e-3 * (below + above) + 4e-3  # the samples miss kinks by half a step
     assert bool((-(line.lower_slope * middle + line.lower_offset) <= below + room).all())
     assert bool((line.upper_slope * middle + line.upper_offset <= above + room).all())
 
@@ -70,4 +70,4 @@ def test_parallel_lines_are_the_closest(op, attrs):
         return above.amax(1, keepdim=True) - above.amin(1, keepdim=True)
 
     best = ternary(steps.amin(1, keepdim=True), steps.amax(1, keepdim=True), width)
-    assert bool((high - low <= 1.001 * best + 1e-4).all())
+    assert bool((high - low <= 1.001 * best + 4e-3).all())

@@ -16,7 +16,7 @@ from withstand.core.property import Rows
 from withstand.graph.ir import Graph, Node
 from withstand.graph.ops import OPS
 
-METHODS = ("ibp", "crown", "zonotope")
+METHODS = ("ibp", "crown", "crown-ibp", "forward", "zonotope")
 POOL: dict[str, Any] = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 0)}
 
 

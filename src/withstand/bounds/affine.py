@@ -41,7 +41,7 @@ def box(rule: Affine, inputs: Sequence[Tensor | Box], attrs: Attrs) -> Box:
     low, high = inputs[position]
     args: list[Value] = [v if isinstance(v, Tensor) else v[0].shape[1:] for v in inputs]
     middle = [v if isinstance(v, Tensor) else low / 2 + high / 2 for v in inputs]
-    centre, reach = run(*middle, **attrs), radius(rule, high / 2 - low / 2, position, args, attrs)
+    centre, reach = run(*middle, **attrs), absolute(rule, high / 2 - low / 2, position, args, attrs)
     return centre - reach, centre + reach
 
 
@@ -61,10 +61,12 @@ def _still(arg: Value, like: Tensor) -> Tensor:
     return like.new_zeros(()).expand(len(like), *arg)
 
 
-def radius(rule: Affine, reach: Tensor, position: int, args: Sequence[Value], attrs: Attrs) -> Tensor:
-    """Radii [N, *in] of independent errors of one input to radii [N, *out]."""
+def absolute(rule: Affine, x: Tensor, position: int, args: Sequence[Value], attrs: Attrs) -> Tensor:
+    """The linear part with the absolute values of its coefficients, which maps the radii [N, *in] of one input's
+    independent errors to radii [N, *out]."""
     sized = [a.abs() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
-    return forward(rule, reach, position, sized, attrs).abs()
+    image = forward(rule, x, position, sized, attrs)
+    return -image if position in rule.falling else image
 
 
 def transpose(rule: Affine, rows: Tensor, position: int, args: Sequence[Value], attrs: Attrs) -> Tensor:

@@ -6,12 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from withstand.bounds.forward import Forward, forward
 from withstand.bounds.linear import Relaxation, least
 from withstand.bounds.planes import no_news
 from withstand.bounds.refine import crown, ibp, row_limit
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Box
-from withstand.bounds.zonotope import Zonotopes, zonotope
 from withstand.core.errors import InputError
 from withstand.core.evidence import Grade
 from withstand.core.property import Rows
@@ -19,7 +19,7 @@ from withstand.core.registry import suggest
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph
 
-Method = Literal["ibp", "crown", "zonotope"]
+Method = Literal["ibp", "crown", "crown-ibp", "forward", "zonotope"]
 
 
 @dataclass
@@ -56,10 +56,12 @@ class Bounds:
 
 def prepare(
     method: Method, graph: Graph, threat: Threat, x0: Tensor, *, lower: Lower = "adaptive", memory_mb: float = 1024
-) -> Bounds | Zonotopes:
+) -> Bounds | Forward:
     """Bounds on all values of the graph over the threat around x0 [B, *input_shape].
 
-    method: `ibp`, `crown` or `zonotope`. lower: slope of an unstable ReLU's lower line, for crown.
+    method: `ibp`, `crown` (backward linear bounds of all values), `crown-ibp` (of the rows only), `forward` (linear
+    bounds from the input on) or `zonotope` (crown with parallel lines, which are a zonotope's: DeepZ, Singh et al.
+    2018). lower: slope of an unstable ReLU's lower line, for the three with lines of their own choice.
     memory_mb: work is done in chunks of about this size.
     Raises InputError when the method is unknown or an operator has no rule.
     """
@@ -67,8 +69,12 @@ def prepare(
         return Bounds(ibp(graph, threat, x0, memory_mb), memory_mb)
     if method == "crown":
         return Bounds(crown(graph, threat, x0, lower, memory_mb), memory_mb)
+    if method == "crown-ibp":
+        return Bounds(replace(ibp(graph, threat, x0, memory_mb), affine_only=False, lower=lower), memory_mb)
+    if method == "forward":
+        return forward(graph, threat, x0, lower, memory_mb)
     if method == "zonotope":
-        return zonotope(graph, threat, x0, memory_mb)
+        return Bounds(crown(graph, threat, x0, "parallel", memory_mb), memory_mb)
     raise InputError(f"There is no bound method {method!r}; {suggest(method, list(get_args(Method)))}")
 
 
@@ -84,7 +90,7 @@ def lower_bound(
 ) -> Tensor:
     """Sound lower bounds [B, R] of the rows' values at the graph's outputs over the threat around x0 [B, *input_shape].
 
-    `rows.combine` turns them into lower bounds of the margin. lower: slope of an unstable ReLU's lower line, for crown.
+    `rows.combine` turns them into lower bounds of the margin. method, lower: see `prepare`.
     memory_mb: work is done in chunks of about this size.
     Raises InputError when the method is unknown or an operator has no rule.
     """

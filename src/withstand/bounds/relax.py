@@ -12,7 +12,7 @@ from withstand.graph.ops import OPS
 
 Lower = Literal["adaptive", "zero", "one", "parallel"]
 """Slope of an unstable ReLU's lower line: by the smaller area (Zhang et al. 2018, arXiv:1811.00866, "adaptive"), always
-0, always 1, or the slope of the upper line."""
+0, always 1, or the slope of the upper line. `parallel` gives every other function two parallel lines too."""
 
 Attrs = Mapping[str, Any]
 
@@ -91,9 +91,12 @@ def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Te
 def lines(rule: Elementwise, box: Box, attrs: Attrs, lower: Lower = "adaptive") -> Lines:
     """A lower and an upper line over the box. Infinite or widthless intervals get constant lines."""
     lo, hi = (end.detach() for end in box)
+    if lower == "parallel":
+        slope, low, high = parallel(rule, (lo, hi), attrs)
+        return Lines(slope, low, slope, high)
     below, above = _slopes(rule, lo, hi, attrs)
     if rule.op == "relu" and lower != "adaptive":
-        chosen = {"zero": torch.zeros_like(above), "one": torch.ones_like(above), "parallel": above}[lower]
+        chosen = torch.full_like(above, float(lower == "one"))
         below = torch.where((lo < 0) & (hi > 0), chosen, below)
     flat = ~(hi - lo).isfinite() | (lo == hi)
     below, above = below.masked_fill(flat, 0.0), above.masked_fill(flat, 0.0)
