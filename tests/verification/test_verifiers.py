@@ -128,7 +128,6 @@ def test_search_asks_only_about_open_rows_and_maps_evidence_back():
 
 
 def judge_grade():
-
     return Grade.FLOAT32
 
 
