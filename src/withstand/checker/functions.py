@@ -7,16 +7,14 @@ all its rounding errors; so slopes may come from anywhere.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from withstand.checker.rounding import UNIT
+from withstand.checker.rounding import UNIT, WIDEN
 
 Array = np.ndarray
-
-WIDEN = 1 + 16 * UNIT
-"""More than the errors of a few operations on one number."""
 
 
 class Lines(NamedTuple):
@@ -73,37 +71,43 @@ class Kinked:
     def value(self, x: Array) -> Array:
         return np.where(x < 0, self.left, self.right) * x
 
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether values are exact: both slopes are -1, 0 or 1."""
+        return all(bool(np.isin(slope, (-1, 0, 1)).all()) for slope in (self.left, self.right))
+
+    @cached_property
+    def _convex(self) -> Array:
+        return np.asarray(self.left) <= self.right
+
     def image(self, low: Array, high: Array) -> tuple[Array, Array]:
         ends = self.value(low), self.value(high)
         below, above = np.minimum(*ends), np.maximum(*ends)
-        if not all(np.isin(s, (-1, 0, 1)).all() for s in (self.left, self.right)):
-            below, above = np.nextafter(below, -np.inf), np.nextafter(above, np.inf)
+        if not self._exact:
+            below, above = below - 4 * UNIT * np.abs(below), above + 4 * UNIT * np.abs(above)
         inside = self.undecided(low, high)
-        return np.where(inside, np.minimum(below, 0), below), np.where(inside, np.maximum(above, 0), above)
+        return np.where(inside, np.minimum(below, 0.0), below), np.where(inside, np.maximum(above, 0.0), above)
 
     def undecided(self, low: Array, high: Array) -> Array:
         return (low < 0) & (high > 0)
 
     def lines(self, low: Array, high: Array, slope: Array | None) -> Lines:
-        left, right = np.asarray(self.left, np.float64), np.asarray(self.right, np.float64)
-        unstable = self.undecided(low, high)
-        steady = np.where(low >= 0, right, left)
+        left, right, unstable = self.left, self.right, self.undecided(low, high)
+        steady, free = np.where(low >= 0, right, left), np.where(high > -low, right, left)
         smallest, largest = np.minimum(left, right), np.maximum(left, right)
-        width = np.where(unstable, high - low, 1.0)
-        chord = np.clip((right * high - left * low) / width, smallest, largest)
-        gap_left, gap_right = (left - chord) * low, (right - chord) * high
-        convex = left <= right
-        gap = np.where(convex, np.maximum(gap_left, gap_right), np.minimum(gap_left, gap_right)) * WIDEN
-        gap = np.where(unstable, gap, 0.0)
-        free = np.where(high > -low, right, left)
+        chord = (right * high - left * low) / np.where(unstable, high - low, 1.0)
+        chord = np.where(unstable, np.minimum(np.maximum(chord, smallest), largest), steady)
+        gaps = (left - chord) * low, (right - chord) * high
+        convex = self._convex
+        gap = np.maximum(*gaps) if convex.all() else np.where(convex, np.maximum(*gaps), np.minimum(*gaps))
+        gap = np.where(unstable, gap * WIDEN, 0.0)
         if slope is not None:
             free = np.where(np.isnan(slope), free, np.clip(left + (right - left) * slope, smallest, largest))
-        free, chord = np.where(unstable, free, steady), np.where(unstable, chord, steady)
+        free = np.where(unstable, free, steady)
         if convex.all():
             return Lines(free, None, chord, gap)
-        return Lines(
-            np.where(convex, free, chord), np.where(convex, 0.0, gap), np.where(convex, chord, free), gap * convex
-        )
+        below, above = np.where(convex, 0.0, gap), np.where(convex, gap, 0.0)
+        return Lines(np.where(convex, free, chord), below, np.where(convex, chord, free), above)
 
 
 RELU = Kinked(0.0, 1.0)

@@ -16,7 +16,7 @@ from withstand.checker.tree import Trees
 
 Array = np.ndarray
 
-TOGETHER = 64
+TOGETHER = 256
 """Gates that are worked on at once, where the network is small."""
 
 HELD = 2**30
