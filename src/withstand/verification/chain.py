@@ -32,8 +32,9 @@ class Layer:
 class Chain:
     """weights[i] [out, in] and biases[i] [out] of the affine maps; a ReLU stands between each two.
 
-    Hidden neurons are bounded by zonotopes (DeepZ; Singh et al. 2018), whose generators are few on small boxes, and the
-    rows by the better of zonotope and backward linear bounds (CROWN; Zhang et al. 2018, arXiv:1811.00866).
+    Hidden neurons are bounded by zonotopes (DeepZ; Singh et al. 2018), whose generators are few on small boxes, and
+    those that stay undecided by backward linear bounds (CROWN; Zhang et al. 2018, arXiv:1811.00866) as well; the rows
+    get the better of both.
     """
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
@@ -79,6 +80,8 @@ class Chain:
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             radius = generators.abs().sum(1)
             below, above = middle - radius, middle + radius
+            if layers:
+                self._refine(layers, low, high, below, above)
             ratio = above.clamp(min=0) / (above.clamp(min=0) - below.clamp(max=0)).clamp(min=1e-30)
             error = ratio * below.clamp(max=0) * -0.5
             layers.append(Layer(below, above, ratio, error, generators[:, :inputs]))
@@ -89,6 +92,32 @@ class Chain:
                 size, index = error.topk(fresh, dim=1)
                 generators = torch.cat([generators, weight.T[index] * size[:, :, None]], 1)
         return layers, middle, generators
+
+    def _refine(self, layers: list[Layer], low: Tensor, high: Tensor, below: Tensor, above: Tensor) -> None:
+        """Tighten the bounds below, above [K, d] of the next layer's undecided neurons in place, by lines carried back
+        through `layers`."""
+        number = len(layers)
+        box, neuron = ((below < 0) & (above > 0)).nonzero(as_tuple=True)
+        if not len(box):
+            return
+        coefficient = self.weights[number][neuron]
+        constant = self.biases[number][neuron]
+        coefficient, constant = torch.cat([coefficient, -coefficient]), torch.cat([constant, -constant])
+        both = box.repeat(2)
+        for layer, weight, bias in zip(
+            layers[::-1], self.weights[number - 1 :: -1], self.biases[number - 1 :: -1], strict=True
+        ):
+            over, under = coefficient.clamp(max=0), coefficient.clamp(min=0)
+            kept = (layer.above > -layer.below).to(low.dtype)
+            constant = constant + 2 * (over * layer.error[both]).sum(1)
+            coefficient = under * kept[both] + over * layer.ratio[both]
+            constant = torch.addmv(constant, coefficient, bias)
+            coefficient = coefficient @ weight
+        centre, half = (low + high) / 2, (high - low) / 2
+        least = constant + (coefficient * centre[both]).sum(1) - (coefficient.abs() * half[both]).sum(1)
+        floor, ceiling = least.chunk(2)
+        below[box, neuron] = torch.maximum(below[box, neuron], floor)
+        above[box, neuron] = torch.minimum(above[box, neuron], -ceiling)
 
     def _backward(
         self, layers: list[Layer], low: Tensor, high: Tensor, rows: Rows
