@@ -108,6 +108,12 @@ def mixed(seed: int) -> bytes:
     return file.bytes(y)
 
 
+def affine(seed: int) -> bytes:
+    """A single affine map."""
+    file = File((1, 3), seed)
+    return file.bytes(file.add("Gemm", "x", file.normal(3, 3), file.normal(3)))
+
+
 KINDS = {
     "fc": lambda seed: chain([3, 6, 6, 3], seed),
     "conv": convolutional,

@@ -301,6 +301,8 @@ def test_hostile_files():
         header_changed(data, lambda h: h["root"].update(shape=[True])),
         header_changed(data, lambda h: h["root"].update(data_offsets=[0, 10**12])),
         header_changed(data, lambda h: h["nodes.child"].update(shape=[2**40, 0])),
+        header_changed(data, lambda h: h["__metadata__"].update(model="abc")),
+        to_bytes(change(certificate, "nodes.child", np.zeros((len(certificate.nodes), 0)))),
     ]
     for case in cases:
         with pytest.raises(InputError):

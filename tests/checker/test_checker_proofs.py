@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from checker.nets import KINDS, chain, network
+from checker.nets import KINDS, File, affine, chain, network
 from checker.producer import prove, question
 from checker.randoms import random_region, random_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verification.tiny import exact_least_margin, relu_net
 
+from withstand.checker.builder import Builder
 from withstand.checker.certificate import Rows
-from withstand.checker.check import GRADE, check
+from withstand.checker.check import GRADE, check, claim_bounds
 from withstand.checker.file import load, save
 from withstand.checker.network import Affine
 from withstand.checker.reading import read_network
@@ -67,6 +68,63 @@ def test_exact_minima_lie_between_what_is_proved_and_what_is_not(seed):
     one = Linear(torch.from_numpy(single.weight), torch.from_numpy(single.offset), torch.zeros(1, dtype=torch.long))
     exact = exact_least_margin(graph, one, torch.from_numpy(region.low), torch.from_numpy(region.high))
     assert prove(net, region, replace(single, threshold=exact - 0.1), neurons=False) is not None
+
+
+def test_a_network_without_neurons_needs_no_splits():
+    net = read_network(affine(0))
+    region, random = random_region(3, np.random.default_rng(0), "box"), np.random.default_rng(0)
+    rows = random_rows(3, random, 2)
+    low, high = region.low, region.high
+    step = net.steps[0]
+    assert isinstance(step, Affine)
+    assert step.bias is not None
+    slope = rows.weight @ step.maps[0].weight  # type: ignore[attr-defined]
+    least = np.minimum(slope * low, slope * high).sum(1) + rows.weight @ step.bias + rows.offset
+    exact = [float(least[rows.group == g].max()) for g in range(2)]
+    certificate = prove(net, region, replace(rows, threshold=min(exact) - 1e-9), rounds=1)
+    assert certificate is not None
+    found = check(certificate, net).least
+    assert min(found) == pytest.approx(min(exact), abs=1e-12)
+
+
+def test_stored_slopes_of_neurons_bounds_are_used():
+    """On two layers whose second is bounded through the first, a search over slopes tightens the root's bounds."""
+    net, region, rows, _ = question("fc", 18, gap=0.08, stretch=3)
+    random, found = np.random.default_rng(0), []
+    first, second = (a.neurons for a in net.activations)
+    listed, neurons = np.arange(first.start, first.stop), np.arange(second.start, second.stop)
+    for _ in range(60):
+        builder = Builder(net, region, rows)
+        root = np.full(2 * len(neurons), builder.root())
+        stored = builder.slopes(listed, random.uniform(0, 1, (2 * len(neurons), len(listed))))
+        builder.bound(root, np.tile(neurons, 2), np.repeat([False, True], len(neurons)), stored)
+        builder.claim(np.zeros(1, int), np.zeros(1, int))
+        found.append(float(claim_bounds(builder.certificate(), net)[0]))
+    builder = Builder(net, region, rows)
+    builder.claim(np.array([builder.root()]), np.zeros(1, int))
+    adaptive = float(claim_bounds(builder.certificate(), net)[0])
+    assert len(set(found)) > 30
+    assert max(found) > adaptive > min(found)
+
+
+def test_slopes_and_multipliers_tighten_claims():
+    """A leaf that needs its split: |x| >= 0 is proved on [-1, 1] only by multipliers (or by both phases at once)."""
+    file = File((1, 1), 0)
+    y = file.add("Relu", file.add("MatMul", "x", file.constant([[1.0, -1.0]])))
+    net = read_network(file.bytes(file.add("MatMul", y, file.constant([[1.0], [1.0]]))))
+    rows = Rows(np.ones((1, 1)), np.array([1e-6]), np.zeros(1, np.int32))
+
+    def bounds(slope: float, multiplier: float) -> np.ndarray:
+        builder = Builder(net, Region(-np.ones(1), np.ones(1)), rows)
+        leaves = np.concatenate(builder.split_neuron(np.array([builder.root()]), np.zeros(1, int), np.zeros(1)))
+        slopes = builder.slopes(np.arange(2), np.full((2, 2), slope))
+        builder.claim(leaves, np.zeros(2, int), None, slopes, np.full((2, 1), multiplier))
+        return claim_bounds(builder.certificate(), net)
+
+    assert bounds(0.0, 0.0) == pytest.approx([1e-6, -1 + 1e-6], abs=1e-12)
+    assert bounds(0.0, 1.0)[1] == pytest.approx(1e-6, abs=1e-12)
+    assert bounds(1.0, 0.0)[0] == pytest.approx(-1 + 1e-6, abs=1e-12)
+    assert bounds(1.0, 1.0)[0] == pytest.approx(1e-6, abs=1e-12)
 
 
 def test_a_point_is_proved_to_the_last_digits():

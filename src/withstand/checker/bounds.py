@@ -1,6 +1,6 @@
 """Bounds of neurons over parts of a region, layer by layer: by intervals, and by linear bounds where those may help."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,13 +39,18 @@ class Parts:
 
 
 class Targets(NamedTuple):
-    """Neurons whose bounds use stored slopes: the part, the neuron, whether it is the upper bound, and slopes
-    [T, neurons], NaN where none is stored."""
+    """Neurons whose bounds use stored slopes: the part [T], the neuron [T], whether it is the upper bound [T], and the
+    number of its slopes [T], which `slopes` turns into numbers [T, neurons], NaN where none is stored."""
 
     part: Array
     neuron: Array
     upper: Array
-    slopes: Array
+    row: Array
+    slopes: Callable[[Array], Array]
+
+    def of(self, index: Array) -> "Targets":
+        """Some of them."""
+        return Targets(self.part[index], self.neuron[index], self.upper[index], self.row[index], self.slopes)
 
 
 @dataclass
@@ -117,20 +122,30 @@ class _Walk:
         np.maximum(above, below, out=above)
 
     def _tighten(self, number: int, step: Activation, targets: Targets | None) -> None:
-        start = step.neurons.start
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         wanted = step.function.undecided(below, above) & ~self.parts.empty[:, None]
+        mine = self._targeted(step, targets, wanted)
         for part, index in _batches(wanted, ENTRIES // max(self.bounder.network.sizes) // 2):
             found = self._both(number, step, part, index)
             place = (part[:, None], index)
             below[place] = np.maximum(below[place], found[:, : index.shape[1]])
             above[place] = np.minimum(above[place], -found[:, index.shape[1] :])
+        for some in _pieces(mine, ENTRIES // self.bounder.network.neurons):
+            assert targets is not None
+            self._stored(number, step, targets.of(some))
+
+    def _targeted(self, step: Activation, targets: Targets | None, wanted: Array) -> Array:
+        """Which targets are about wanted neurons of the activation; where both bounds of one are, it is wanted no
+        more."""
         if targets is None:
-            return
-        mine = (targets.neuron >= start) & (targets.neuron < step.neurons.stop)
-        mine[mine] &= wanted[targets.part[mine], targets.neuron[mine] - start]
-        for some in _pieces(mine.nonzero()[0], ENTRIES // max(self.bounder.network.sizes)):
-            self._stored(number, step, Targets(*(column[some] for column in targets)))
+            return np.zeros(0, np.int64)
+        start = step.neurons.start
+        mine = ((targets.neuron >= start) & (targets.neuron < step.neurons.stop)).nonzero()[0]
+        mine = mine[wanted[targets.part[mine], targets.neuron[mine] - start]]
+        sides = np.zeros((2, *wanted.shape), bool)
+        sides[targets.upper[mine].astype(int), targets.part[mine], targets.neuron[mine] - start] = True
+        wanted &= ~sides.all(0)
+        return mine
 
     def _both(self, number: int, step: Activation, part: Array, index: Array) -> Array:
         """Lower bounds of neurons index [k, R] of the parts [k], then of their negatives: [k, 2R]."""
@@ -145,11 +160,11 @@ class _Walk:
         bounder, part = self.bounder, targets.part
         index = targets.neuron - step.neurons.start
         rows, start = self._units(number, step, index[:, None])
-        lines = {}
+        lines, slopes = {}, targets.slopes(targets.row)
         for earlier in bounder.network.activations:
             if earlier.out in self.lines:
                 below, above = (edge[part, earlier.neurons] for edge in (self.parts.below, self.parts.above))
-                lines[earlier.out] = earlier.function.lines(below, above, targets.slopes[:, earlier.neurons])
+                lines[earlier.out] = earlier.function.lines(below, above, slopes[:, earlier.neurons])
         side = targets.upper.astype(int)[:, None, None]
         chosen = {v: np.take_along_axis(a, side, 1) for v, a in rows.coefficients.items()}
         constant, slack = (np.take_along_axis(a, side[:, 0], 1) for a in (rows.constant, rows.slack))

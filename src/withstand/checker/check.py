@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from withstand.checker.certificate import CUT, Certificate
+from withstand.checker.certificate import CUT, LEAF, Certificate
 from withstand.checker.file import load
 from withstand.checker.network import Network
 from withstand.checker.reading import read_network
@@ -63,10 +63,17 @@ def check(certificate: Certificate | str | PathLike[str], network: Network | str
     gives a report that says so.
     """
     began = time.perf_counter()
+    with np.errstate(all="ignore"):
+        return _checked(certificate, network, began)
+
+
+def _checked(
+    certificate: Certificate | str | PathLike[str], network: Network | str | PathLike[str] | bytes, began: float
+) -> Report:
     held = certificate if isinstance(certificate, Certificate) else load(certificate)
     net = network if isinstance(network, Network) else read_network(network)
     nodes, groups = held.nodes, len(held.tree)
-    counts = int((nodes.child[:, 0] < 0).sum()), int(nodes.anchor.sum()), len(held.claims)
+    counts = int((nodes.kind == LEAF).sum()), int(nodes.anchor.sum()), len(held.claims)
     threshold = held.rows.threshold
     if held.digest != net.digest:
         failure = f"The certificate is about the network {held.digest[:16]} (sha256), not {net.digest[:16]}."
@@ -85,13 +92,13 @@ def claim_bounds(certificate: Certificate, network: Network) -> Array:
 
     Raises InputError when the certificate cannot be used.
     """
-    return _visited(certificate, network, validate(certificate, network)).bound
+    with np.errstate(all="ignore"):
+        return _visited(certificate, network, validate(certificate, network)).bound
 
 
 def _visited(certificate: Certificate, network: Network, trees: Trees) -> Visit:
     visit = Visit(certificate, network, trees)
-    with np.errstate(all="ignore"):
-        visit.run()
+    visit.run()
     return visit
 
 

@@ -140,7 +140,10 @@ def from_bytes(data: bytes) -> Certificate:
     if not isinstance(about, dict) or about.get("format") != FORM:
         raise _Damaged("it is not a certificate of withstand.")
     if about.get("version") != str(VERSION):
-        raise _Damaged(f"it has version {about.get('version')!r}, this withstand reads version {VERSION}.")
+        raise _Damaged(f"it has version {str(about.get('version'))[:20]!r}, this withstand reads version {VERSION}.")
+    digest = about.get("model")
+    if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise _Damaged("it does not name its network by a sha256.")
     held = _arrays(header, buffer)
     for name in ("region.radius", "rows.threshold"):
         if len(held[name]) != 1 or not np.isfinite(held[name]).all():
@@ -153,7 +156,7 @@ def from_bytes(data: bytes) -> Certificate:
     weight, offset, group = (held[f"rows.{part}"] for part in ("weight", "offset", "group"))
     rows = Rows(weight, offset, group, float(held["rows.threshold"][0]))
     parts = {p: kind(**{f.name: held[f"{p}.{f.name}"] for f in fields(kind)}) for p, kind in PARTS.items()}
-    return Certificate(str(about.get("model")), name, shape, region, rows, held["root"], held["tree"], **parts)
+    return Certificate(digest, name, shape, region, rows, held["root"], held["tree"], **parts)
 
 
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -174,7 +177,12 @@ def _input(text: object) -> tuple[str, tuple[int, ...]]:
     try:
         held = json.loads(str(text))
         name, shape = held["name"], held["shape"]
-        if isinstance(name, str) and len(shape) < 64 and all(type(s) is int and s > 0 for s in shape):
+        if (
+            isinstance(name, str)
+            and len(name) < 1000
+            and len(shape) < 64
+            and all(type(s) is int and s > 0 for s in shape)
+        ):
             return name, tuple(shape)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass

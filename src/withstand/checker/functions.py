@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from withstand.checker.rounding import UNIT, WIDEN
+from withstand.checker.rounding import TINY, UNIT, WIDEN
 
 Array = np.ndarray
 
@@ -100,7 +100,7 @@ class Kinked:
         gaps = (left - chord) * low, (right - chord) * high
         convex = self._convex
         gap = np.maximum(*gaps) if convex.all() else np.where(convex, np.maximum(*gaps), np.minimum(*gaps))
-        gap = np.where(unstable, gap * WIDEN, 0.0)
+        gap = np.where(unstable, gap * WIDEN + np.where(convex, TINY, -TINY), 0.0)
         if slope is not None:
             free = np.where(np.isnan(slope), free, np.clip(left + (right - left) * slope, smallest, largest))
         free = np.where(unstable, free, steady)

@@ -12,6 +12,8 @@ from withstand.checker.smooth import Elu, Sigmoid, Softplus, Tanh
 def same(r: Reading, n: Node) -> Value:
     if n.op == "Cast" and n.attrs["to"] not in (1, 10, 11, 16):
         raise Refused("turns numbers into another kind than floats")
+    if n.op == "Dropout" and len(n.inputs) > 2 and n.needed(2).any():
+        raise Refused("is exported in training mode")
     return n.value()
 
 

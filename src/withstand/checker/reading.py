@@ -23,6 +23,9 @@ EXACT = {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "Id
 EXACT |= {"Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Equal"}
 """Operators that only move numbers: of constants they are constants."""
 
+LARGEST = 2.0**128
+"""No weight may be larger: those of float32 are not."""
+
 WHOLE = {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Min", "Max", "ReduceProd"}
 """Operators of whole numbers, such as shapes, that are exact too."""
 
@@ -98,8 +101,8 @@ def exact(array: Array) -> Array:
     if array.dtype.kind in "biu":
         return array
     wide = array.astype(np.float64)
-    if not np.isfinite(wide).all():
-        raise Refused("has a weight that is not a finite number")
+    if not (np.abs(wide) < LARGEST).all():
+        raise Refused("has a weight that is not a finite number, or beyond those of float32")
     return wide
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from withstand.checker.rounding import INFLATE, TINY, UNIT, gamma, middle, up
+from withstand.checker.rounding import INFLATE, LARGE, TINY, UNIT, gamma, middle, up
 from withstand.core.errors import InputError
 
 Array = np.ndarray
@@ -27,12 +27,12 @@ class Region:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise InputError(f"The region's norm is {self.norm!r}; the checker knows {', '.join(NORMS)}.")
+            raise InputError(f"The region's norm is {self.norm[:20]!r}; the checker knows {', '.join(NORMS)}.")
         edges = [self.low, self.high] if self.norm == "box" else [self.low, self.high, self.centre]
         if any(e is None or e.shape != self.low.shape or not np.isfinite(e).all() for e in edges):
             raise InputError("The region's edges are not finite numbers, as many as there are inputs.")
-        if (self.low > self.high).any() or not 0 <= self.radius < np.inf:
-            raise InputError("The region is empty: a lower edge is above its upper edge, or the radius is negative.")
+        if (self.low > self.high).any() or not 0 <= self.radius <= LARGE:
+            raise InputError("The region is empty: a lower edge is above its upper edge, or the radius is no radius.")
 
     def least(self, rows: Array, low: Array, high: Array) -> tuple[Array, Array]:
         """A lower bound of rows [K, R, n] times x over the part of the region in the boxes low, high [K, n]: a number

@@ -24,9 +24,10 @@ that the vector serves every node.
 coefficients of two branches meet, each sum adds u |a'| . m once more.
 
 *Slack is computed in float64 too*: it is a sum of products of numbers >= 0, so that it is wrong by a share gamma_n,
-less than 2^-20 for n < 2^30; `INFLATE` makes up for it. Underflow loses at most n 2^-1022 of each coefficient, at
-inputs of magnitude at most `LARGE` and weights below 2^128: over fewer than 2^100 operations less than `TINY` in all. A
-network with larger values, infinities or NaN gets no bound.
+less than 2^-20 for n < 2^30; `INFLATE` makes up for it. Underflow loses at most 2^-1022 in an operation, and what is
+lost is then multiplied by values of at most `LARGE`, weights below 2^150, or a coefficient that the slack multiplies by
+`TINY` too: with fewer than 2^60 operations less than `TINY` in all, even after a square root. A network with larger
+values, infinities or NaN gets no bound.
 """
 
 import numpy as np
@@ -42,7 +43,7 @@ INFLATE = 1 + 2.0**-20
 WIDEN = 1 + 16 * UNIT
 """What makes up for the errors of a few operations on one number."""
 
-TINY = 2.0**-500
+TINY = 2.0**-300
 """More than all underflows of one row together."""
 
 LARGE = 2.0**200

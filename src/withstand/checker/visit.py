@@ -166,10 +166,11 @@ class Visit:
         if not len(row):
             return None
         target, held = self._target[place], self.certificate.targets
-        return Targets(row, held.neuron[target], held.upper[target], self.claiming.slopes(held.slopes[target]))
+        return Targets(row, held.neuron[target], held.upper[target], held.slopes[target], self.claiming.slopes)
 
     def _pieces(self, index: Array) -> Iterator[Array]:
-        size = max(1, 4 * ENTRIES // (self.network.neurons + self.network.inputs))
+        largest = int(np.bincount(self.certificate.rows.group).max()) * self.network.outputs
+        size = max(1, 4 * ENTRIES // (self.network.neurons + self.network.inputs + largest))
         yield from (index[start : start + size] for start in range(0, len(index), size))
 
 

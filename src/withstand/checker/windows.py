@@ -92,6 +92,8 @@ def average_pool(r: Reading, n: Node) -> Value:
     count = np.full(map.outputs, float(kernel[0] * kernel[1]))
     if not n.attrs.get("count_include_pad", 0):
         count = map.forward(np.ones((1, map.inputs)))[0]
+    if not count.all():
+        raise Refused("has windows that lie in the padding alone")
     return r.affine([(total, Scale(1 / count, 1))], None, total.shape)
 
 
