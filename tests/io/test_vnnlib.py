@@ -153,7 +153,7 @@ def truth(term, values):
     }[word]()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(formula=formulas, more=formulas)
 def test_any_formula_means_what_its_text_says(tmp_path_factory, formula, more):
     path = tmp_path_factory.mktemp("vnnlib") / "any.vnnlib"

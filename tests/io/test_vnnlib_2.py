@@ -73,7 +73,7 @@ formulas = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(formulas, formulas)
 def test_both_versions_say_the_same(tmp_path_factory, one, more):
     folder = tmp_path_factory.mktemp("versions")
