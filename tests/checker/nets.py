@@ -108,6 +108,16 @@ def mixed(seed: int) -> bytes:
     return file.bytes(y)
 
 
+def pooled(seed: int) -> bytes:
+    """Max pooling with overlapping and padded windows, before and after a ReLU, and over all places."""
+    file = File((1, 2, 4, 4), seed)
+    y = file.add("Conv", "x", file.normal(3, 2, 2, 2, scale=0.4), file.normal(3, scale=0.3))
+    y = file.add("MaxPool", y, kernel_shape=[2, 2], strides=[1, 1], pads=[1, 0, 0, 1])
+    y = file.add("Conv", file.add("Relu", y), file.normal(4, 3, 2, 2, scale=0.4), file.normal(4, scale=0.3))
+    y = file.add("GlobalMaxPool", file.add("Relu", y))
+    return file.bytes(file.add("Gemm", file.add("Flatten", y), file.normal(4, 3), file.normal(3)))
+
+
 def affine(seed: int) -> bytes:
     """A single affine map."""
     file = File((1, 3), seed)
@@ -117,6 +127,7 @@ def affine(seed: int) -> bytes:
 KINDS = {
     "fc": lambda seed: chain([3, 6, 6, 3], seed),
     "conv": convolutional,
+    "pooled": pooled,
     "residual": residual,
     "sigmoid": lambda seed: chain([3, 6, 6, 3], seed, "Sigmoid", 2.0),
     "tanh": lambda seed: chain([3, 6, 6, 3], seed, "Tanh", 1.5),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from withstand.checker import smooth
 from withstand.checker.functions import ABS, RELU, Clip, Kinked
+from withstand.checker.maximum import Maximum
 from withstand.checker.smooth import Elu, Sigmoid, Softplus, Tanh
 
 FUNCTIONS = {
@@ -125,3 +126,33 @@ def test_values_and_derivatives_keep_to_their_errors():
             for point, value in zip(x, found):
                 error = abs(Decimal(float(value)) - exactly(operation, point))
                 assert error <= Decimal(smooth.ERROR) / 4 * (1 + abs(Decimal(point)))
+
+
+@given(st.integers(0, 10**9))
+@settings(max_examples=80, deadline=None)
+def test_planes_of_maxima_hold(seed):
+    """Rows carried back through a maximum stay below what they bound, at random points and in corners of the box."""
+    random = np.random.default_rng(seed)
+    size, count, taps = 6, 4, int(random.integers(1, 5))
+    index = random.integers(-1, size, (count, taps))
+    index[:, 0] = random.integers(0, size, count)
+    function = Maximum(index, size)
+    low = random.normal(size=(1, size)) * 10.0 ** random.uniform(-3, 3)
+    high = low + np.where(
+        random.random((1, size)) < 0.2, 0.0, random.exponential(10.0 ** random.uniform(-4, 2), (1, size))
+    )
+    planes = function.lines(low, high, None)
+    rows = random.normal(size=(1, 3, count))
+    magnitude = np.maximum(np.abs(low), np.abs(high))[0]
+    found, constant, slack = planes.back(rows, magnitude)
+    share = random.random((300, size))
+    x = low + (high - low) * np.where(random.random((300, 1)) < 0.5, share, np.rint(share))
+    value = function.value(x)
+    below, above = function.image(low, high)
+    assert ((below <= value) & (value <= above)).all()
+    errors = slack + 1e-13 * (np.abs(rows).sum(2) * magnitude.max() * taps)
+    assert (rows[0] @ value.T >= found[0] @ x.T + (constant - errors)[0][:, None]).all()
+    if not function.undecided(low, high).any():
+        np.testing.assert_allclose(
+            found[0] @ x.T + constant[0][:, None], rows[0] @ value.T, atol=1e-9 * magnitude.max()
+        )

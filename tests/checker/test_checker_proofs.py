@@ -27,7 +27,7 @@ from withstand.core.property import Linear
 @pytest.mark.parametrize("norm", ["box", "l2"])
 def test_a_search_proves_what_is_true(kind, norm, tmp_path):
     for seed in range(2):
-        net, region, rows, least = question(kind, seed, norm, gap=2.0 if kind == "mixed" else 0.4)
+        net, region, rows, least = question(kind, seed, norm, gap=2.0 if kind in ("mixed", "pooled") else 0.4)
         certificate = prove(net, region, rows)
         assert certificate is not None
         save(certificate, tmp_path / "proof.safetensors")

@@ -24,7 +24,7 @@ def same(data: bytes, shape: tuple[int, ...], tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_networks_as_onnxruntime(kind):
-    shape = (1, 2, 4, 4) if kind == "conv" else (1, 3)
+    shape = (1, 2, 4, 4) if kind in ("conv", "pooled") else (1, 3)
     for seed in range(3):
         same(KINDS[kind](seed), shape)
 
@@ -53,6 +53,14 @@ def test_averages():
     image("GlobalAveragePool")
     image("ReduceMean", axes=[1, 3], keepdims=0)
     image("ReduceSum", np.array([2]), keepdims=1)
+
+
+def test_maxima():
+    image("MaxPool", kernel_shape=[2, 3], strides=[2, 1], pads=[1, 1, 0, 1])
+    image("MaxPool", kernel_shape=[2, 2], dilations=[2, 1])
+    image("GlobalMaxPool")
+    image("ReduceMax", axes=[1, 3], keepdims=0)
+    image("ReduceMax")
 
 
 def test_moves():
@@ -116,7 +124,7 @@ def test_a_constant_goes_into_the_map_before_it_only_if_nobody_else_reads_it():
 @pytest.mark.parametrize(
     ("op", "inputs", "words"),
     [
-        ("MaxPool", (), "not known"),
+        ("LpPool", (), "not known"),
         ("Mul", ("x",), "both depend"),
         ("Reciprocal", (), "not known"),
         ("Add", (np.array(np.nan),), "not a finite"),
@@ -126,7 +134,7 @@ def test_a_constant_goes_into_the_map_before_it_only_if_nobody_else_reads_it():
 )
 def test_what_is_not_supported_is_refused_in_one_sentence(op, inputs, words):
     file = File((1, 1, 4, 4), 0)
-    attrs: Any = {"kernel_shape": [2, 2]} if op == "MaxPool" else {"to": 7} if op == "Cast" else {}
+    attrs: Any = {"kernel_shape": [2, 2]} if op == "LpPool" else {"to": 7} if op == "Cast" else {}
     held = [i if isinstance(i, str) else file.constant(i) for i in inputs]
     with pytest.raises(InputError, match=words):
         read_network(file.bytes(file.add(op, "x", *held, **attrs)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from withstand.checker.descent import Rows, descend
-from withstand.checker.functions import Lines
+from withstand.checker.functions import Relaxation
 from withstand.checker.maps import Dense
 from withstand.checker.network import Activation, Affine, Network
 from withstand.checker.region import Region
@@ -102,7 +102,7 @@ class _Walk:
 
     bounder: Bounder
     parts: Parts
-    lines: dict[int, Lines] = field(default_factory=dict)
+    lines: dict[int, Relaxation] = field(default_factory=dict)
 
     def bound(self, number: int, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
         """Bounds of the neurons before an activation, and with them its lines."""
@@ -110,7 +110,8 @@ class _Walk:
         np.maximum(below, interval[0], out=below)
         np.minimum(above, interval[1], out=above)
         self._settle(below, above)
-        if step.source not in self.bounder.network.unmixed or self.bounder.region.norm != "box":
+        exact = step.source in self.bounder.network.unmixed and self.bounder.region.norm == "box"
+        if not exact and step.source not in self.bounder.network.images:
             self._tighten(number, step, targets)
             self._settle(below, above)
         self.lines[step.out] = step.function.lines(below, above, None)

@@ -9,7 +9,7 @@ import numpy as np
 from withstand.checker.bounds import Bounder, Parts
 from withstand.checker.certificate import INPUT_SPLIT, NEURON_SPLIT, Certificate
 from withstand.checker.descent import Rows, descend
-from withstand.checker.functions import Lines
+from withstand.checker.functions import Relaxation
 from withstand.checker.ragged import Ragged
 from withstand.checker.rounding import INFLATE, gamma, total
 from withstand.checker.tree import Steps, Trees
@@ -111,10 +111,10 @@ class Claiming:
         rows.shift(-np.bincount(row, signed * point, len(claim))[:, None])
         return {a.out: pull[:, a.neurons] for a in network.activations}
 
-    def _lines(self, claim: Array, parts: Parts) -> dict[int, Lines]:
+    def _lines(self, claim: Array, parts: Parts) -> dict[int, Relaxation]:
         row = self.certificate.claims.slopes[claim]
         slopes = self.slopes(row) if (row >= 0).any() else None
-        found = {}
+        found: dict[int, Relaxation] = {}
         for step in self.bounder.network.activations:
             below, above = parts.below[:, step.neurons], parts.above[:, step.neurons]
             found[step.out] = step.function.lines(below, above, None if slopes is None else slopes[:, step.neurons])

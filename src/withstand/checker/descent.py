@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from withstand.checker.functions import Lines
+from withstand.checker.functions import Relaxation
 from withstand.checker.network import Activation, Affine, Network
-from withstand.checker.rounding import INFLATE, UNIT, gamma
+from withstand.checker.rounding import UNIT
 from withstand.checker.sizes import Sizes
 
 Array = np.ndarray
@@ -55,34 +55,20 @@ class Rows:
         for source, map in zip(step.sources, step.maps, strict=True):
             self.add(source, map.backward(flat).reshape(*rows.shape[:2], -1))
 
-    def through_activation(self, step: Activation, rows: Array, lines: Lines) -> None:
-        """Replace coefficients of an activation's value by those of its source: by the lower line where they are
-        positive and by the upper one where they are negative."""
-        negative = np.minimum(rows, 0)
-        positive = rows - negative
-        terms = gamma(rows.shape[2] + 2)
-        if lines.upper_offset is not None:
-            part = (negative @ lines.upper_offset[:, :, None])[..., 0]
-            self.shift(part)
-            if lines.lower_offset is None:  # all terms have one sign
-                self.slack += 2 * terms * np.abs(part)
-        if lines.lower_offset is not None:
-            self.shift((positive @ lines.lower_offset[:, :, None])[..., 0])
-            upper = 0.0 if lines.upper_offset is None else np.abs(lines.upper_offset)
-            largest = np.maximum(np.abs(lines.lower_offset), upper)
-            self.slack += terms * INFLATE * (np.abs(rows) @ largest[:, :, None])[..., 0]
-        positive *= lines.lower_slope[:, None]
-        negative *= lines.upper_slope[:, None]
-        positive += negative
-        self.add(step.source, positive)
+    def through_activation(self, step: Activation, rows: Array, lines: Relaxation) -> None:
+        """Replace coefficients of an activation's value by those of its source."""
+        coefficients, constant, slack = lines.back(rows, self.sizes.magnitude[step.source])
+        self.shift(constant)
+        self.slack += slack
+        self.add(step.source, coefficients)
 
 
 def descend(
-    network: Network, rows: Rows, start: int, lines: Mapping[int, Lines], pulls: Mapping[int, Array] | None = None
+    network: Network, rows: Rows, start: int, lines: Mapping[int, Relaxation], pulls: Mapping[int, Array] | None = None
 ) -> Array:
     """Carry rows back through the steps before number `start`, to coefficients [K, R, n] of the input.
 
-    lines: of each activation met, by its value's number, [K, size]. pulls: coefficients [K, size] to add to the source
+    lines: of each activation met, by its value's number. pulls: coefficients [K, size] to add to the source
     of an activation on the way (multipliers of splits).
     """
     errors = rows.sizes.backward

@@ -12,9 +12,23 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from withstand.checker.rounding import TINY, UNIT, WIDEN
+from withstand.checker.rounding import INFLATE, TINY, UNIT, WIDEN, gamma
 
 Array = np.ndarray
+
+
+class Relaxation(Protocol):
+    """Linear bounds of an activation over K boxes of its arguments."""
+
+    def of(self, index: Array) -> "Relaxation":
+        """Those of some of the K boxes."""
+        ...
+
+    def back(self, rows: Array, magnitude: Array) -> tuple[Array, Array, Array]:
+        """Coefficients of the arguments, constants [K, R] and their slack [K, R], whose sum rows [K, R, size] times the
+        activation's values does not fall below. magnitude: of the arguments. The slack leaves out one rounding of each
+        coefficient (see `rounding`)."""
+        ...
 
 
 class Lines(NamedTuple):
@@ -26,13 +40,33 @@ class Lines(NamedTuple):
     upper_offset: Array | None
 
     def of(self, index: Array) -> "Lines":
-        """The lines of some of the K."""
         lower, upper = (None if o is None else o[index] for o in (self.lower_offset, self.upper_offset))
         return Lines(self.lower_slope[index], lower, self.upper_slope[index], upper)
 
+    def back(self, rows: Array, magnitude: Array) -> tuple[Array, Array, Array]:
+        """By the lower line where coefficients are positive and by the upper one where they are negative."""
+        negative = np.minimum(rows, 0)
+        positive = rows - negative
+        constant, slack = self._offsets(rows, positive, negative)
+        positive *= self.lower_slope[:, None]
+        negative *= self.upper_slope[:, None]
+        positive += negative
+        return positive, constant, slack
+
+    def _offsets(self, rows: Array, positive: Array, negative: Array) -> tuple[Array, Array]:
+        terms = gamma(rows.shape[2] + 4)
+        upper = 0.0 if self.upper_offset is None else (negative @ self.upper_offset[:, :, None])[..., 0]
+        if self.lower_offset is None:  # all terms have one sign
+            return upper + np.zeros(rows.shape[:2]), 2 * terms * np.abs(upper)
+        lower = (positive @ self.lower_offset[:, :, None])[..., 0]
+        largest = np.abs(self.lower_offset)
+        if self.upper_offset is not None:
+            largest = np.maximum(largest, np.abs(self.upper_offset))
+        return upper + lower, 2 * terms * INFLATE * (np.abs(rows) @ largest[:, :, None])[..., 0]
+
 
 class Function(Protocol):
-    """An element-wise activation.
+    """An activation: element-wise, or the maximum of several arguments (see `maximum`).
 
     curved: whether a slope is given as a number, for whichever line is used; otherwise it is a share in [0, 1] of the
     way from the slope left of the kink to the one right of it, for the line through the kink.
@@ -44,7 +78,7 @@ class Function(Protocol):
         ...
 
     def value(self, x: Array) -> Array:
-        """f(x), in plain float64."""
+        """f(x) [K, size], in plain float64."""
         ...
 
     def image(self, low: Array, high: Array) -> tuple[Array, Array]:
@@ -55,8 +89,8 @@ class Function(Protocol):
         """Where tighter bounds on the argument would tighten the lines."""
         ...
 
-    def lines(self, low: Array, high: Array, slope: Array | None) -> Lines:
-        """Lines over [low, high]; where no slope is given, or NaN, the choice is the function's own."""
+    def lines(self, low: Array, high: Array, slope: Array | None) -> Relaxation:
+        """Bounds over [low, high]; where no slope is given, or NaN, the choice is the function's own."""
         ...
 
 

@@ -247,6 +247,13 @@ class Convolution:
             for i, j in itertools.product(range(self.weight.shape[2]), range(self.weight.shape[3]))
         ]
 
+    def windows(self, images: Array, outside: float) -> Array:
+        """The numbers of images [channels, height, width] that each output of a map of one group a channel reads:
+        [outputs, kernel], `outside` beyond the edges."""
+        top, left, bottom, right = self.pads
+        padded = np.pad(images, ((0, 0), (top, bottom), (left, right)), constant_values=outside)
+        return np.stack([padded[:, rows, columns].ravel() for _, _, rows, columns in self._shifts], 1)
+
     def _pieces(self, vectors: Array) -> list[Array]:
         unfolded = self.groups * self._matrix.shape[2] * self.out_size[0] * self.out_size[1]
         count = max(1, CACHED // unfolded)

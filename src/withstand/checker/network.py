@@ -36,9 +36,9 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """Value `out` is a function of each coordinate of the value `source`.
+    """Value `out` is a function of each coordinate of the value `source`, or the maximum of some of them.
 
-    neurons: the numbers of its coordinates among all neurons of the network.
+    neurons: the numbers of the source's coordinates among all neurons of the network.
     """
 
     out: int
@@ -99,6 +99,11 @@ class Network:
     def neuron(self, layer: int, index: Array) -> Array:
         """Numbers of neurons from the ordinal of their activation and their flat index in it."""
         return np.asarray(index) + self.activations[layer].neurons.start
+
+    @cached_property
+    def images(self) -> frozenset[int]:
+        """Values made by activations: their bounds follow from those of the neurons before."""
+        return frozenset(step.out for step in self.activations)
 
     @cached_property
     def unmixed(self) -> frozenset[int]:

@@ -177,13 +177,13 @@ class Reading:
         self.steps.append(Affine(self._new(int(np.prod(shape))), sources, tuple(m for _, m in parts), flat))
         return Value(len(self.sizes) - 1, shape)
 
-    def activation(self, value: Value, function: Function) -> Value:
-        """A function of each coordinate."""
-        size = self.sizes[value.number]
+    def activation(self, value: Value, function: Function, shape: tuple[int, ...] | None = None) -> Value:
+        """A function of each coordinate, or one whose result has another shape."""
+        size, shape = self.sizes[value.number], value.shape if shape is None else shape
         neurons = slice(self.neurons, self.neurons + size)
         self.neurons += size
-        self.steps.append(Activation(self._new(size), value.number, function, neurons))
-        return Value(len(self.sizes) - 1, value.shape)
+        self.steps.append(Activation(self._new(int(np.prod(shape))), value.number, function, neurons))
+        return Value(len(self.sizes) - 1, shape)
 
     def moved(self, value: Value, index: Array) -> Value:
         """Coordinates of a value, by their flat index (-1: the number 0), in the shape of the index."""

@@ -23,8 +23,7 @@ class Sizes:
         self.magnitude: dict[int, Array] = {}
         self.backward: dict[int, Array] = {}
         self.forward: dict[int, Array] = {}
-        made_plain = {0} | {step.out for step in network.activations}
-        self._direct = {step.source for step in network.activations if step.source in made_plain}
+        self._direct = {step.source for step in network.activations if step.source in network.images}
 
     def seen(self, value: int, low: Array, high: Array) -> None:
         """Keep the magnitude of a value whose bounds over the whole region are low, high [n]."""

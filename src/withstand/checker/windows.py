@@ -1,10 +1,11 @@
-"""ONNX operators on images and along axes: convolutions, averages, batch normalisation."""
+"""ONNX operators on images and along axes: convolutions, averages, maxima, batch normalisation."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from withstand.checker.maps import Convolution, Dense, Scale, Transposed
+from withstand.checker.maximum import Maximum
 from withstand.checker.reading import Array, Node, Reading, Refused, Value, reads
 
 Pair = tuple[int, int]
@@ -103,18 +104,47 @@ def _rounded_up(map: Convolution) -> Pair:
     return height, width
 
 
-@reads("GlobalAveragePool", "ReduceMean", "ReduceSum")
-def reduce(r: Reading, n: Node) -> Value:
+@reads("MaxPool")
+def max_pool(r: Reading, n: Node) -> Value:
     value = n.value()
+    channels, size = _image(value)
+    kernel, stride, dilation = _pair(n, "kernel_shape"), _pair(n, "strides"), _pair(n, "dilations")
+    pads = _pads(n, size, kernel, stride, dilation)
+    map = Convolution(np.ones((channels, 1, *kernel)), size, stride, pads, dilation, channels)
+    if n.outputs > 1 or (n.attrs.get("ceil_mode", 0) and map.out_size != _rounded_up(map)):
+        raise Refused("gives its indices, or has windows that reach beyond the padded image (ceil_mode)")
+    index = map.windows(r.places(value).reshape(channels, *size), -1)
+    if (index < 0).all(1).any():
+        raise Refused("has windows that lie in the padding alone")
+    shape = (1, channels, *map.out_size[-(len(value.shape) - 2) :])
+    return r.activation(value, Maximum(index, r.sizes[value.number]), shape)
+
+
+@reads("GlobalMaxPool", "ReduceMax")
+def largest(r: Reading, n: Node) -> Value:
+    value = n.value()
+    kept, axes, shape = _axes(n, value)
+    index = r.places(value).transpose(*kept, *axes).reshape(int(np.prod(shape)), -1)
+    return r.activation(value, Maximum(index, r.sizes[value.number]), shape)
+
+
+def _axes(n: Node, value: Value) -> tuple[list[int], list[int], tuple[int, ...]]:
+    """The axes to keep and those to reduce, and the result's shape."""
     rank = len(value.shape)
-    axes: Sequence[int] | None = list(range(2, rank)) if n.op == "GlobalAveragePool" else n.whole(1, "axes")
-    axes = sorted(a % rank for a in (range(rank) if axes is None else axes))
-    kept = [a for a in range(rank) if a not in axes]
-    last = r.moved(value, r.places(value).transpose(*kept, *axes))
-    count = int(np.prod([value.shape[a] for a in axes]))
-    keep = n.op == "GlobalAveragePool" or n.attrs.get("keepdims", 1)
+    everywhere = n.op.startswith("Global")
+    given: Sequence[int] | None = range(2, rank) if everywhere else n.whole(1, "axes")
+    axes = sorted(a % rank for a in (range(rank) if given is None else given))
+    keep = everywhere or n.attrs.get("keepdims", 1)
     shape = tuple(1 if a in axes else s for a, s in enumerate(value.shape) if keep or a not in axes)
-    blocks = int(np.prod([value.shape[a] for a in kept]))
+    return [a for a in range(rank) if a not in axes], axes, shape
+
+
+@reads("GlobalAveragePool", "ReduceMean", "ReduceSum")
+def mean(r: Reading, n: Node) -> Value:
+    value = n.value()
+    kept, axes, shape = _axes(n, value)
+    last = r.moved(value, r.places(value).transpose(*kept, *axes))
+    count, blocks = int(np.prod([value.shape[a] for a in axes])), int(np.prod(shape))
     total = r.affine([(last, Dense(np.ones((1, count)), blocks))], None, shape)
     if n.op == "ReduceSum":
         return total
