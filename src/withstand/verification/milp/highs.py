@@ -97,6 +97,7 @@ class Solver:
         high[closed] = 0.0
         changed = np.union1d(closed, self._closed).astype(np.int32)
         self._closed = closed
+        self._highs.setOptionValue("presolve", "off")  # which would leave no ray where there is no solution
         self._highs.changeColsBounds(len(changed), changed, self.program.low[changed], high[changed])
         for _ in self._run():
             yield Solved(-np.inf)
@@ -118,11 +119,13 @@ class Solver:
         self._highs.setBasis(basis)
 
     def whole(self, goal: Form, binary: Form, start: Array | None) -> Generator[Solved, None, None]:
-        """The same by HiGHS's own tree, with some columns binary, begun at values `start` of all columns."""
+        """The same by HiGHS's own tree, with some columns binary, begun at values `start` of all columns; once in a
+        solver's life."""
         from highspy import HighsModelStatus, HighsSolution
 
         self._grow()
         self._aim(goal)
+        self._highs.setOptionValue("presolve", "choose")
         index = binary.matrix.indices.astype(np.int32)
         self._highs.changeColsIntegrality(len(index), index, np.ones(len(index), dtype=np.uint8))
         if start is not None:
@@ -130,7 +133,7 @@ class Solver:
             solution.col_value = start.tolist()
             self._highs.setSolution(solution)
         room = MARGIN * (1 + float((self.program.high - self.program.low).sum()))
-        for _ in self._run():
+        for _ in self._run(wait=False):
             yield Solved(self._hearing.bound - room, self._hearing.columns)
         status, info = self._highs.getModelStatus(), self._highs.getInfo()
         bound = info.mip_dual_bound
@@ -173,8 +176,9 @@ class Solver:
         self._highs.changeColsCost(len(every), every, cost)
         self._highs.changeObjectiveOffset(float(goal.constant[0]))
 
-    def _run(self) -> Generator[None, None, None]:
-        """Run the solver beside the caller, which goes on every moment."""
+    def _run(self, wait: bool = True) -> Generator[None, None, None]:
+        """Run the solver beside the caller, which goes on every moment. wait: for its end, once it was told to stop;
+        else it is left to end by itself, and must not be used again."""
         self._hearing.begin()
         thread = threading.Thread(target=self._highs.run)
         thread.start()
@@ -185,7 +189,8 @@ class Solver:
                 thread.join(POLL)
         finally:
             self._hearing.stop = True
-            thread.join()
+            if wait:
+                thread.join()
 
 
 def least_by_integers(program: Program, goal: Form, start: Array | None = None) -> Generator[Solved, None, None]:

@@ -8,12 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 
+from withstand.bounds.linear import Relaxation
 from withstand.bounds.margin import Bounds
+from withstand.bounds.refine import crown
 from withstand.core.evidence import Candidate, Evidence, Grade, Lower
 from withstand.core.judge import needed
+from withstand.core.property import Rows
 from withstand.graph.ir import Graph
 from withstand.verification.milp.highs import Solved, Solver, least_by_integers
-from withstand.verification.milp.program import Array, Form
+from withstand.verification.milp.program import Array, Form, Program
 from withstand.verification.milp.stages import Stages, stages_of
 from withstand.verification.milp.tighten import Effort, Encoded, encode
 from withstand.verification.milp.tree import Tree
@@ -36,14 +39,14 @@ def doubled(graph: Graph) -> Graph:
 def relaxed_bounds(problem: Problem, effort: Effort, memory_mb: float) -> Work:
     """For every open question the bound of its linear programs, and candidates on the way."""
     for asked in _open_questions(problem, effort, memory_mb):
-        yield from asked.prepare()
+        yield from asked.prepare(asked.level)
         yield from asked.relaxed()
 
 
 def exact_bounds(problem: Problem, effort: Effort, goal: Goal, engine: Engine, memory_mb: float) -> Work:
     """For every open question running bounds of its least margin, and candidates on the way."""
     for asked in _open_questions(problem, effort, memory_mb):
-        yield from asked.prepare()
+        yield from asked.prepare(asked.level if goal == "status" else np.inf)
         yield from asked.relaxed()
         yield from asked.searched(goal, engine)
 
@@ -80,15 +83,22 @@ class Question:
         """Whether the question still wants an answer."""
         return bool(self.problem.open[self.number])
 
-    def prepare(self) -> Work:
-        """Build the program, and bound the rows by linear bounds."""
-        building = encode(self.stages, self.threat, self.x0, self.effort, self.memory_mb)
-        self.encoded = yield from self._through(building)
-        lower = Bounds(self.encoded.relaxation, self.memory_mb).lower(self.rows)
-        self.bounds = self.rows.groups(lower)[0].numpy()
-        self.goals = [self._goal(number) for number in range(len(self.bounds))]
-        self.solver = Solver(self.encoded.program)
-        yield self._bound()
+    def prepare(self, enough: float) -> Work:
+        """Bound the rows by linear bounds; if they leave some at most `enough`, build the program."""
+        start = crown(self.stages.graph, self.threat, self.x0, memory_mb=self.memory_mb)
+        yield self._by_lines(start)
+        if not self.is_open or self.bounds.min() > enough:
+            return
+        self.encoded = yield from self._through(encode(self.stages, start, self.effort, self.memory_mb))
+        yield self._by_lines(self.encoded.relaxation)
+        program, groups = self.encoded.program, range(len(self.bounds))
+        self.goals = [largest_of(program, rows_of_group(self.encoded, self.rows, group)) for group in groups]
+        self.solver = Solver(program)
+
+    def _by_lines(self, relaxation: Relaxation) -> Lower:
+        groups = self.rows.groups(Bounds(relaxation, self.memory_mb).lower(self.rows))[0].numpy()
+        self.bounds = np.maximum(self.bounds, groups)
+        return self._bound()
 
     def _through(self, building: Generator[None, None, Encoded]) -> Generator[Evidence, None, Encoded]:
         while True:
@@ -98,22 +108,17 @@ class Question:
                 return end.value
             yield self._bound()
 
-    def _goal(self, group: int) -> Form:
-        """The largest row of a group, as one form: of several rows the least number above them all."""
-        own = (self.rows.group == group).numpy()
-        return largest_of(self.encoded, self.rows.weight[0].numpy()[own], self.rows.offset[0].numpy()[own])
-
     def relaxed(self) -> Work:
         """Bound every group by its linear program."""
         for group in np.argsort(self.bounds):
-            if self.bounds[group] <= self.level:
+            if self.is_open and self.bounds[group] <= self.level:
                 yield from self._follow(group, self.solver.least(self.goals[group]), np.inf)
 
     def searched(self, goal: Goal, engine: Engine) -> Work:
         """Bound every group by a tree, those of the least bounds first."""
         for group in np.argsort(self.bounds):
             enough = self.level if goal == "status" else self.lowest
-            if self.bounds[group] <= enough:
+            if self.is_open and self.bounds[group] <= enough:
                 yield from self._follow(group, self._search(group, enough, engine), enough)
                 self.programs += 0 if self.tree is None else self.tree.nodes
                 self.tree = None
@@ -162,11 +167,16 @@ class Question:
         return Lower(torch.tensor([self.number]), least, Grade.FLOAT64, domains, waiting)
 
 
-def largest_of(encoded: Encoded, weight: Array, offset: Array) -> Form:
-    """The largest of rows weight [R, O] @ outputs + offset [R], as one form; of several rows a column above them."""
+def rows_of_group(encoded: Encoded, rows: Rows, group: int) -> Form:
+    """The rows of one group as forms; rows: of one question."""
     from scipy.sparse import csr_array
 
-    rows, program = encoded.output.mapped(csr_array(weight)).shifted(offset), encoded.program
+    own = rows.group == group
+    return encoded.output.mapped(csr_array(rows.weight[0, own].numpy())).shifted(rows.offset[0, own].numpy())
+
+
+def largest_of(program: Program, rows: Form) -> Form:
+    """The largest of forms, as one: of several a column above them all."""
     if len(rows) == 1:
         return rows
     low = program.least(rows).max(keepdims=True)

@@ -52,28 +52,28 @@ class Region:
         self.program.constrain(summed(self._squares), -np.inf, self.radius**2)
         even = np.full(size, self.radius / np.sqrt(size))
         for touch in (even, -even, 2 * even, -2 * even):
-            self._touch(np.arange(size), touch)
+            self._touch(self.program, np.arange(size), touch)
 
-    def _touch(self, index: Array, touch: Array) -> None:
+    def _touch(self, program: Program, index: Array, touch: Array) -> None:
         """Tangents below the squares of some moves: square >= 2 * touch * move - touch ** 2."""
         assert self._squares is not None
         below = self._squares[index] - self.moves[index].scaled(2 * touch)
-        self.program.constrain(below, -(touch**2), np.inf)
+        program.constrain(below, -(touch**2), np.inf)
 
     @property
     def moves(self) -> Form:
         """x - x0."""
         return self.inputs.shifted(-self.start)
 
-    def cut(self, columns: Array) -> bool:
-        """Add the cuts of an l2 ball that a solution breaks. Whether it left the ball, or its own length, by enough to
-        make another solution worth it."""
+    def cut(self, program: Program, columns: Array) -> bool:
+        """Add to the program, the region's own or a copy, the cuts of an l2 ball that a solution breaks. Whether it
+        left the ball, or its own length, by enough to make another solution worth it."""
         if self._squares is None:
             return False
         moves, squares = self.moves.value(columns), self._squares.value(columns)
         over = moves**2 - squares
         off = (over > CLOSE * self.radius**2 / len(over)).nonzero()[0]
-        self._touch(off, moves[off])
+        self._touch(program, off, moves[off])
         return bool(len(off)) and float(over[off].sum()) > CLOSE * self.radius**2
 
     def distance(self) -> Form:

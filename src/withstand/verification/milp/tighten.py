@@ -4,7 +4,7 @@ step only where the one before left a neuron's sign open (Tjeng et al. 2019, arX
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from withstand.bounds import relax
-from withstand.bounds.interval import step
+from withstand.bounds.interval import intersect, step
 from withstand.bounds.linear import Relaxation
 from withstand.bounds.refine import refine
 from withstand.bounds.rule import Affine, Elementwise, rule_of
-from withstand.core.threat import Threat
 from withstand.verification.milp.encode import Encoder, pieces
 from withstand.verification.milp.highs import Solved, Solver
 from withstand.verification.milp.program import Array, Form, Program
@@ -49,31 +48,35 @@ class Encoded:
 
 
 def encode(
-    stages: Stages, threat: Threat, x0: Tensor, effort: Effort, memory_mb: float = 1024
+    stages: Stages, start: Relaxation, effort: Effort, memory_mb: float = 1024
 ) -> Generator[None, None, Encoded]:
-    """The program of the threat around one x0 [1, *shape] (float64). Yields every moment.
+    """The program of one question, given by the relaxation of a batch of one (float64) with boxes of all values.
 
-    Raises InputError when an operator has no rule.
+    Where neurons are tightened, linear bounds of those behind them are computed again. Yields every moment.
     """
-    graph = stages.graph
-    program = Program()
-    region = Region(program, threat, x0)
+    graph, program = stages.graph, Program()
+    region = Region(program, start.threat, start.x0)
     encoder = Encoder(program, stages, region.inputs)
-    relaxation = Relaxation(graph, threat, x0, {graph.input: threat.box(x0)})
+    relaxation = replace(start, boxes=dict(start.boxes), lines=dict(start.lines))
     work = _Tightening(program, effort)
-    todo = iter(stages.stages)
+    todo, tighter = iter(stages.stages), False
     for node in graph.nodes:
-        rule = rule_of(graph, node)
-        if not isinstance(rule, Affine):
-            stage = next(todo)
-            for name in dict.fromkeys(node.inputs):
-                if not graph.is_constant(name):
-                    refine(relaxation, name, _wanted(stage, relaxation, name), memory_mb)
-                    yield
-            if isinstance(rule, Elementwise):
-                yield from work.on(stage, relaxation, stage.inputs[0].of(encoder.forms))
-            encoder.add(stage, relaxation)
-        relaxation.boxes[node.name] = step(graph, node, relaxation.boxes)
+        if tighter:
+            relaxation.boxes[node.name] = intersect(step(graph, node, relaxation.boxes), start.boxes[node.name])
+        if isinstance(rule_of(graph, node), Affine):
+            continue
+        stage = next(todo)
+        for name in dict.fromkeys(node.inputs) if tighter else ():
+            if not graph.is_constant(name):
+                refine(relaxation, name, _wanted(stage, relaxation, name), memory_mb)
+                yield
+        if isinstance(stage.rule, Elementwise) and work.helps(stage, relaxation):
+            yield from work.on(stage, relaxation, stage.inputs[0].of(encoder.forms))
+            tighter = True
+        if tighter:
+            relaxation.lines.pop(node.name, None)
+            relaxation.boxes[node.name] = intersect(step(graph, node, relaxation.boxes), start.boxes[node.name])
+        encoder.add(stage, relaxation)
     return Encoded(program, region, encoder.output(), relaxation)
 
 
@@ -96,14 +99,16 @@ class _Tightening:
         self.program, self.effort, self.spent = program, effort, 0.0
         self.solver = Solver(program)
 
+    def helps(self, stage: Stage, relaxation: Relaxation) -> bool:
+        """Whether there is anything to tighten by."""
+        bends = self.program.blocks and bool(_wanted(stage, relaxation, stage.node.inputs[0]).any())
+        return self.effort.far != "crown" and bool(bends)
+
     def on(self, stage: Stage, relaxation: Relaxation, z: Form) -> Generator[None, None, None]:
         """Tighten the box of the stage's input, given as a form."""
-        means: tuple[Far, ...] = {"crown": (), "lp": ("lp",), "milp": ("lp", "milp")}[self.effort.far]
         name = stage.node.inputs[0]
         shape = relaxation.boxes[name][0].shape
-        for mean in means:
-            if not self.program.blocks or (mean == "milp" and not len(self.program.pairs)):
-                continue
+        for mean in ("lp", "milp") if self.effort.far == "milp" and len(self.program.pairs) else ("lp",):
             ends = np.stack([end.flatten().double().numpy() for end in relaxation.boxes[name]], 1)
             for i in _wanted(stage, relaxation, name).flatten().nonzero().squeeze(1).tolist():
                 if self.spent < self.effort.seconds:

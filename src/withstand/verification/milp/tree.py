@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from withstand.verification.milp.highs import Solved, Solver
-from withstand.verification.milp.program import Array, Form
+from withstand.verification.milp.program import Array, Form, Program
 
 SETTLED = 1e-8
 """A pair is settled where one of its columns is below this share of its width."""
 
-ROUNDS = 8
-"""How often a part is bounded again after cuts."""
+ROUNDS = 20
+"""How often a part without open pairs is bounded again after cuts; one with open pairs once."""
 
 
 @dataclass(order=True)
@@ -36,8 +36,8 @@ class _Node:
 class Tree:
     """The search for the least value of a form of size 1 over a solver's program and its pairs.
 
-    nodes: linear programs solved. see: values of all columns near a relaxed solution that meet all constraints and pairs, or None. cut: adds
-    constraints that a solution breaks, and says whether it did (see `Region.cut`).
+    see: values of all columns near a relaxed solution that meet all constraints and pairs, or None. cut: adds
+    constraints that a solution breaks, and says whether it did (see `Region.cut`). nodes: linear programs solved.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Tree:
         solver: Solver,
         goal: Form,
         see: Callable[[Array], Array | None],
-        cut: Callable[[Array], bool] = lambda columns: False,
+        cut: Callable[[Program, Array], bool] = lambda program, columns: False,
     ) -> None:
         self.solver, self.program = solver, solver.program
         self.goal, self.see, self.cut = goal, see, cut
@@ -91,7 +91,7 @@ class Tree:
 
     def _open(self, closed: Array, above: float, enough: float) -> Generator[Solved, None, None]:
         """Bound the part where the columns `closed` are 0, and keep it if it is not done."""
-        for _ in range(ROUNDS):
+        for rounds in range(ROUNDS):
             solved = Solved(-np.inf)
             with closing(self.solver.least(self.goal, closed)) as states:
                 for state in states:
@@ -99,15 +99,15 @@ class Tree:
                     yield self._state()
             bound = max(above, solved.bound)
             self.nodes += 1
+            split = -1 if self._is_done(bound, enough) else self._choose(solved, closed)
             if solved.columns is None or self._is_done(bound, enough):
                 break
             seen = self.see(solved.columns)
             if seen is not None:
                 self.look(seen)
-            if not self.cut(solved.columns):
+            if not self.cut(self.program, solved.columns) or (split >= 0 and rounds == 1):
                 break
-        split = -1 if self._is_done(bound, enough) else self._choose(solved, closed)
-        if split < 0:
+        if split < 0 or self._is_done(bound, enough):
             self.floor = min(self.floor, bound)
         else:
             heapq.heappush(self._heap, _Node(bound, self.nodes, closed, split, self.solver.basis))
