@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from withstand.auditing.plan import seconds_of
@@ -13,12 +12,14 @@ from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
-from withstand.core.judge import Judge, Status
+from withstand.core.judge import Judge, Status, Verdict
 from withstand.core.property import Property
 from withstand.core.registry import build
 from withstand.core.threat import Threat
+from withstand.graph.ir import Graph
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
+from withstand.verification.portfolio import portfolio
 from withstand.verification.search import search
 
 BLOCK = 512
@@ -27,9 +28,11 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Verified:
-    """What one verifier did. counts: samples by verdict. bounds: per sample, the best lower bound on its margin.
+    """What verifiers did. counts: samples by verdict. grade: the arithmetic of the proofs (None: there are none).
 
-    grade: the arithmetic of the proofs (None: there are none).
+    why: for the method `auto`, the verifiers it chose and the reason. Per sample: status, bounds (the best lower bound
+    on its margin), domains (parts of its threat that a search bounded), open (parts it left) and reasons (what stopped
+    the search, where the sample is unknown).
     """
 
     n: int
@@ -42,11 +45,16 @@ class Verified:
     seconds: float
     status: list[str]
     bounds: list[float]
+    why: str = ""
+    domains: list[int] = field(default_factory=list)
+    open: list[int] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the lists of samples."""
         held = asdict(self)
-        del held["status"], held["bounds"]
+        for name in ("status", "bounds", "domains", "open", "reasons"):
+            del held[name]
         return held
 
 
@@ -54,7 +62,7 @@ def verify(
     model: ModelLike,
     data: DataLike,
     threat: str | Threat,
-    method: str = "crown",
+    method: str = "auto",
     *,
     property: str | Property = "argmax",
     limit: int | None = None,
@@ -62,14 +70,14 @@ def verify(
     device: str = "cpu",
     double: bool = False,
 ) -> Verified:
-    """Let one verifier prove what it can about every sample that is right when clean.
+    """Let a verifier prove what it can about every sample that is right when clean.
 
-    method: as `crown` or with parameters. budget: wall time in seconds or as "10m" (none: to its end). double: compute
-    in float64 instead of float32.
+    method: as `crown` or with parameters; `auto` chooses several by the network (`withstand.verification.portfolio`).
+    budget: wall time in seconds or as "10m" (none: to its end). double: compute in float64 instead of float32.
 
     Raises InputError when an input cannot be used, the verifier is unknown or an operator of the model has no bound.
     """
-    verifier = build("verifier", method)
+    named = None if method == "auto" else build("verifier", method)
     clock = Budget(None if budget is None else seconds_of(budget))
     with pose(model, data, threat, property, limit=limit, device=device) as question:
         if not question.threat.provable:
@@ -81,10 +89,13 @@ def verify(
         missing = [question.model.why_no_graph or ""] if graph is None else unboundable(graph)
         if missing:
             raise InputError(f"{question.model.name} cannot be verified: {missing[0]}")
+        assert graph is not None
+        verifiers, why = ([named], "") if named is not None else _chosen(graph, question.threat, clock)
         wall, cpu = time.perf_counter(), time.process_time()
-        judges = [_prove(question, replay, verifier, start, clock) for start in range(0, len(question.data), BLOCK)]
-        status = [verdict.value for judge in judges for verdict in judge.status]
-        grades = [grade for judge in judges for grade in judge.grade if grade is not None]
+        starts = range(0, len(question.data), BLOCK)
+        verdicts = [verdict for start in starts for verdict in _prove(question, replay, verifiers, start, clock)]
+        status = [verdict.status.value for verdict in verdicts]
+        grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
         n = len(status)
         counts = {verdict.value: status.count(verdict.value) for verdict in Status}
         return Verified(
@@ -97,18 +108,27 @@ def verify(
             cpu_seconds=time.process_time() - cpu,
             seconds=time.perf_counter() - wall,
             status=status,
-            bounds=torch.cat([judge.bound for judge in judges]).tolist(),
+            bounds=[verdict.bound for verdict in verdicts],
+            why=why,
+            domains=[verdict.domains for verdict in verdicts],
+            open=[verdict.open for verdict in verdicts],
+            reasons=[verdict.reason for verdict in verdicts],
         )
 
 
+def _chosen(graph: Graph, threat: Threat, budget: Budget) -> tuple[list[Any], str]:
+    """The verifiers of `auto`, and which they are and why."""
+    chosen = portfolio(graph, threat, timed=budget.seconds is not None)
+    return [build("verifier", text) for text in chosen.verifiers], f"{', '.join(chosen.verifiers)}: {chosen.why}"
+
+
 def _prove(
-    question: Question, replay: Callable[[Tensor], Tensor] | None, verifier: Any, start: int, budget: Budget
-) -> Judge:
+    question: Question, replay: Callable[[Tensor], Tensor] | None, verifiers: list[Any], start: int, budget: Budget
+) -> list[Verdict]:
     rows = slice(start, start + BLOCK)
     judge = Judge(question.model, replay, question.x[rows], question.y[rows], question.threat, question.property)
     assert question.model.graph is not None
-    search(judge, question.model.graph, [verifier], budget)
-    return judge
+    return search(judge, question.model.graph, verifiers, budget)
 
 
 def in_float64(question: Question) -> Question:

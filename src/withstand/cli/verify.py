@@ -45,7 +45,9 @@ def verify(
     model: options.ModelOrNone = None,
     data: options.DataOrNone = None,
     threat: options.ThreatOrNone = None,
-    method: Annotated[str, typer.Option("--method", metavar="NAME[:P=V,...]", help="The verifier.")] = "crown",
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME[:P=V,...]", help="The verifier, or auto: chosen by the network.")
+    ] = "auto",
     double: Annotated[bool, typer.Option("--double", help="Compute in float64 instead of float32.")] = False,
     limit: options.Limit = None,
     budget: options.BudgetText = None,
@@ -115,6 +117,8 @@ def _prove(
 
     print_counts(Counts(**result.counts), result.n)
     typer.echo("")
+    if result.why:
+        typer.echo(result.why)
     typer.echo(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."

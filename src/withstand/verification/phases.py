@@ -21,7 +21,7 @@ from withstand.verification.exact import Exact
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
 from withstand.verification.reduced import reduce, settle
-from withstand.verification.tighten import Slopes, retighten, tighten_block, tightenable
+from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
@@ -35,6 +35,10 @@ LARGEST = 512
 WORK = 30_000_000
 """Multiplications of one pass of a batch, by which its size is chosen: about ten milliseconds of one core, beside which
 the calls themselves cost little."""
+
+
+Step = tuple[float, Callable[[], Iterator[Evidence]]]
+"""Multiplications, about, and what does them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class PhaseTree:
     """The search on question `place` of a problem that a relaxation bounds.
 
     question: its number in the evidence. level: what a bound must exceed. steps: gradient steps on every new domain.
+    margin: the property's at x0.
     work: multiplications done so far. count: domains bounded. stop: why a part was given up, if one was.
     """
 
@@ -65,7 +70,9 @@ class PhaseTree:
         self.pool: Pool[Domains] | None = None
         self.floor, self.count, self.work = torch.inf, 0, 0.0
         self.stop: str | None = None
-        self._todo: deque[Callable[[], Iterator[Evidence]]] = deque([self._first])
+        value = self.rows.weight @ problem.graph(problem.x0[place : place + 1]).flatten() + self.rows.offset
+        self.margin = float(self.rows.combine(value[None]))
+        self._todo: deque[Step] = deque([(self._rows_cost, self._first)])
 
     @property
     def bound(self) -> float:
@@ -92,9 +99,7 @@ class PhaseTree:
     @property
     def cost(self) -> float:
         """Multiplications of the next step, about."""
-        if self._todo:
-            return ROOT.work(self.network, max(len(self.network.low), 2 * len(self.network.offset)))
-        return self.how.work(self.network, self._batch)
+        return self._todo[0][0] if self._todo else self.how.work(self.network, self._batch)
 
     @property
     def _batch(self) -> int:
@@ -104,7 +109,7 @@ class PhaseTree:
     def step(self) -> Iterator[Evidence]:
         """One piece of the bounds over the whole region, or a split of the worst domains."""
         self.work += self.cost
-        yield from self._todo.popleft()() if self._todo else self._split()
+        yield from self._todo.popleft()[1]() if self._todo else self._split()
         rows = torch.tensor([self.question])
         bound = torch.tensor([self.bound], dtype=torch.float64)
         count, waiting = torch.tensor([self.count]), torch.tensor([0 if self.pool is None else len(self.pool)])
@@ -112,10 +117,14 @@ class PhaseTree:
 
     # ------------------------------------------------------------ the whole region
 
+    @property
+    def _rows_cost(self) -> float:
+        return ROOT.work(self.network, 2 * len(self.network.offset))
+
     def _first(self) -> Iterator[Evidence]:
         yield from self._rows()
         if self.pool is not None and len(self.pool):
-            self._todo.extend([*self._tightening(), self._settle])
+            self._todo.extend([*self._tightening(), (0.0, self._settle)])
 
     def _rows(self) -> Iterator[Evidence]:
         """Bounds of every row; the groups they leave open become the first domains."""
@@ -138,8 +147,9 @@ class PhaseTree:
             assert found.mix is not None
             self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group])))
 
-    def _tightening(self) -> list[Callable[[], Iterator[Evidence]]]:
-        return [partial(self._tighten, number) for number in tightenable(self.network)]
+    def _tightening(self) -> list[Step]:
+        parts = [(number, ahead(self.network, number)) for number in tightenable(self.network)]
+        return [(ROOT.work(part, len(part.offset)), partial(self._tighten, number)) for number, part in parts]
 
     def _tighten(self, number: int) -> Iterator[Evidence]:
         self.network, slopes = tighten_block(self.network, number, ROOT)
@@ -149,7 +159,7 @@ class PhaseTree:
     def _settle(self) -> Iterator[Evidence]:
         """Compose away the neurons that have become lines, and bound the others and the rows once more."""
         self.network, self.slopes = settle(self.network, self.network.low, self.network.high), []
-        self._todo.extend([*self._tightening(), self._again])
+        self._todo.extend([*self._tightening(), (self._rows_cost, self._again)])
         yield from ()
 
     def _again(self) -> Iterator[Evidence]:

@@ -11,8 +11,8 @@ from withstand.graph.ir import Graph
 FEW_INPUTS = 20
 """Networks of at most so many inputs are verified by splitting their input box."""
 
-EFFORT = 20
-"""Billions of multiplications on one question where no time was set: some seconds of one core."""
+EFFORT = 5
+"""Billions of multiplications on one question where no time was set: a second or two of one core."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class BranchAndBound:
     easy ones do not wait for hard ones. Complete for ReLU networks over boxes, up to rounding.
 
     steps: gradient steps on every new domain. effort: billions of multiplications a question at most, after which it is
-    given up (none: no limit); one core does some ten of them a second. first: those of the first turn. max_mb: memory
+    given up (none: no limit); one core does a few of them a second. With such a limit, questions whose first bound lies
+    further below zero than the margin at x0 lies above are given up at once. first: those of the first turn. max_mb: memory
     of all open domains; a question that needs more is given up.
     """
 
@@ -32,7 +33,11 @@ class BranchAndBound:
     def prove(self, problem: Problem) -> Generator[Evidence, None, str | None]:
         """Bounds of every question by CROWN, then running bounds and candidates of one question after the other."""
         trees = yield from plant(problem, self.steps)
-        limit, stop = self.first, None
+        planted = len(trees)
+        if self.effort is not None:
+            trees = [tree for tree in trees if tree.bound >= -tree.margin]
+        limit = self.first
+        stop = None if len(trees) == planted else f"its first bound promised no proof within effort={self.effort:g}"
         while trees:
             limit = limit if self.effort is None else min(limit, self.effort)
             waiting: list[PhaseTree] = []
