@@ -90,8 +90,8 @@ def test_tightened_bounds_hold_every_sample_and_composed_networks_are_the_same()
         assert ((before >= tighter.low - 1e-9) & (before <= tighter.high + 1e-9)).all()
         small = settle(tighter, tighter.low, tighter.high)
         assert len(small.low) <= len(network.low)
-        values = [(evaluate(n, x)[0] @ n.weight.T + n.offset) for n in (network, small)]
-        assert torch.allclose(*values, atol=1e-9)
+        first, second = (evaluate(n, x)[0] @ n.weight.T + n.offset for n in (network, small))
+        assert torch.allclose(first, second, atol=1e-9)
 
 
 def test_where_the_lower_line_counts_parts_are_bounded_no_worse_than_the_whole_before_any_step():

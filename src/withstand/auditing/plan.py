@@ -23,8 +23,8 @@ do not work in the threat's norm, or walk down a loss that the property does not
 the place of the score-only stage that `worst` has of its own."""
 
 VERIFIERS = ("ibp", "crown", "branch-and-bound:effort=3")
-"""Verifiers of an audit, cheap to dear; the last one works after the attacks, on what is still open. Its limit, a second
-a sample or less, keeps hopeless searches short."""
+"""Verifiers of an audit, cheap to dear; the last one works after the attacks, on what is still open. Its limit, about a
+second a sample, keeps hopeless searches short."""
 
 CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Radii of the curve, as multiples of the threat's radius."""

@@ -21,8 +21,8 @@ class BranchAndBound:
 
     steps: gradient steps on every new domain. effort: billions of multiplications a question at most, after which it is
     given up (none: no limit); one core does a few of them a second. With such a limit, questions whose first bound lies
-    further below zero than the margin at x0 lies above are given up at once. first: those of the first turn. max_mb: memory
-    of all open domains; a question that needs more is given up.
+    further below zero than the margin at x0 lies above are given up at once. first: those of the first turn. max_mb:
+    memory of all open domains; a question that needs more is given up.
     """
 
     steps: Count = 20
