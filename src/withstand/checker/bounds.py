@@ -8,11 +8,12 @@ import numpy as np
 
 from withstand.checker.descent import Rows, descend
 from withstand.checker.functions import Relaxation
-from withstand.checker.maps import Dense
 from withstand.checker.network import Activation, Affine, Network
 from withstand.checker.region import Region
 from withstand.checker.rounding import total
 from withstand.checker.sizes import Interval, Sizes
+from withstand.checker.units import units
+from withstand.checker.windows import reads_windows, windowed
 
 Array = np.ndarray
 
@@ -77,13 +78,13 @@ class Bounder:
         values: dict[int, Interval] = {0: (parts.low, high)}
         walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed))
         learning = len(self.sizes.magnitude) == 1
-        for number, step in enumerate(self.network.steps):
+        for step in self.network.steps:
             if isinstance(step, Affine):
                 if learning:
                     self.sizes.affine(step)
                 values[step.out] = self.sizes.interval(step, values)
             else:
-                values[step.source] = walk.bound(number, step, values[step.source], targets)
+                values[step.source] = walk.bound(step, values[step.source], targets)
                 values[step.out] = step.function.image(*values[step.source])
             if learning:
                 for value in {step.out} if isinstance(step, Affine) else {step.source, step.out}:
@@ -104,7 +105,7 @@ class _Walk:
     parts: Parts
     lines: dict[int, Relaxation] = field(default_factory=dict)
 
-    def bound(self, number: int, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
+    def bound(self, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
         """Bounds of the neurons before an activation, and with them its lines."""
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         np.maximum(below, interval[0], out=below)
@@ -112,7 +113,7 @@ class _Walk:
         self._settle(below, above)
         exact = step.source in self.bounder.network.unmixed and self.bounder.region.norm == "box"
         if not exact and step.source not in self.bounder.network.images:
-            self._tighten(number, step, targets)
+            self._tighten(step, targets)
             self._settle(below, above)
         self.lines[step.out] = step.function.lines(below, above, None)
         return below, above
@@ -122,18 +123,20 @@ class _Walk:
         self.parts.empty[:] |= (below > above).any(1)
         np.maximum(above, below, out=above)
 
-    def _tighten(self, number: int, step: Activation, targets: Targets | None) -> None:
+    def _tighten(self, step: Activation, targets: Targets | None) -> None:
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         wanted = step.function.undecided(below, above) & ~self.parts.empty[:, None]
         mine = self._targeted(step, targets, wanted)
-        for part, index in _batches(wanted, ENTRIES // max(self.bounder.network.sizes) // 2):
-            found = self._both(number, step, part, index)
+        network = self.bounder.network
+        width = network.inputs // 4 if reads_windows(network, step.source) else max(network.sizes)
+        for part, index in _batches(wanted, ENTRIES // max(1, width) // 2):
+            found = self._both(step, part, index)
             place = (part[:, None], index)
             below[place] = np.maximum(below[place], found[:, : index.shape[1]])
             above[place] = np.minimum(above[place], -found[:, index.shape[1] :])
         for some in _pieces(mine, ENTRIES // self.bounder.network.neurons):
             assert targets is not None
-            self._stored(number, step, targets.of(some))
+            self._stored(step, targets.of(some))
 
     def _targeted(self, step: Activation, targets: Targets | None, wanted: Array) -> Array:
         """Which targets are about wanted neurons of the activation; where both bounds of one are, it is wanted no
@@ -148,19 +151,25 @@ class _Walk:
         wanted &= ~sides.all(0)
         return mine
 
-    def _both(self, number: int, step: Activation, part: Array, index: Array) -> Array:
+    def _both(self, step: Activation, part: Array, index: Array) -> Array:
         """Lower bounds of neurons index [k, R] of the parts [k], then of their negatives: [k, 2R]."""
         bounder = self.bounder
-        rows, start = self._units(number, step, index)
-        lines = {out: line.of(part) for out, line in self.lines.items()}
+        begun = windowed(bounder.network, bounder.sizes, step, part.repeat(index.shape[1]), index.ravel(), self.lines)
+        if begun is None:
+            rows, start = units(bounder.network, bounder.sizes, step, index)
+        else:
+            rows, start = begun
+            part = part[:1] if len(self.parts) == 1 else part.repeat(index.shape[1])
+        lines = {out: line.of(part) for out, line in self.lines.items()} if start else {}
         left = descend(bounder.network, rows, start, lines)
-        return bounder.lower(rows, left, self.parts.low[part], self.parts.high[part])
+        found = bounder.lower(rows, left, self.parts.low[part], self.parts.high[part])
+        return found if begun is None else found.reshape(*index.shape, 2).swapaxes(1, 2).reshape(len(index), -1)
 
-    def _stored(self, number: int, step: Activation, targets: Targets) -> None:
+    def _stored(self, step: Activation, targets: Targets) -> None:
         """Bounds by stored slopes, one row a target."""
         bounder, part = self.bounder, targets.part
         index = targets.neuron - step.neurons.start
-        rows, start = self._units(number, step, index[:, None])
+        rows, start = units(bounder.network, bounder.sizes, step, index[:, None])
         lines, slopes = {}, targets.slopes(targets.row)
         for earlier in bounder.network.activations:
             if earlier.out in self.lines:
@@ -176,31 +185,6 @@ class _Walk:
         up = targets.upper
         np.maximum.at(below, (part[~up], index[~up]), found[~up])
         np.minimum.at(above, (part[up], index[up]), -found[up])
-
-    def _units(self, number: int, step: Activation, index: Array) -> tuple[Rows, int]:
-        """Rows of single neurons index [k, R] of the activation and then of their negatives, and the number of the step
-        before which they stand. They are already through an affine map, which both share."""
-        network, sizes = self.bounder.network, self.bounder.sizes
-        maker = next((i for i in range(number - 1, -1, -1) if network.steps[i].out == step.source), number)
-        made = network.steps[maker]
-        if not isinstance(made, Affine):
-            unit, none = _unit(index, network.sizes[step.source]), np.zeros(index.shape)
-            return Rows({step.source: unit}, none, none.copy(), sizes).mirrored(), number
-        if len(made.maps) == 1 and isinstance(made.maps[0], Dense) and made.maps[0].blocks == 1:
-            bias = np.zeros(index.shape) if made.bias is None else made.bias[index]
-            slack = sizes.backward[made.out][index]
-            return Rows({made.sources[0]: made.maps[0].weight[index]}, bias, slack, sizes).mirrored(), maker
-        unit = _unit(index, network.sizes[step.source])
-        rows = Rows({}, np.zeros(index.shape), unit @ sizes.backward[made.out], sizes)
-        rows.through_affine(made, unit)
-        return rows.mirrored(), maker
-
-
-def _unit(index: Array, size: int) -> Array:
-    """Unit vectors [k, R, size]."""
-    unit = np.zeros((*index.shape, size))
-    np.put_along_axis(unit, index[:, :, None], 1.0, 2)
-    return unit
 
 
 def _batches(wanted: Array, limit: int) -> Iterator[tuple[Array, Array]]:

@@ -65,8 +65,8 @@ class Maximum:
     def undecided(self, low: Array, high: Array) -> Array:
         """The arguments that may be the largest, where several may."""
         lows, highs = self._gather(low), self._gather(high)
-        rivals = highs > lows.max(2, keepdims=True)
-        rivals &= rivals.sum(2, keepdims=True) > 1
+        _, decided = _chosen(lows, highs)
+        rivals = (highs > lows.max(2, keepdims=True)) & ~decided[:, :, None]
         found = np.zeros(low.shape, bool)
         for tap, take in enumerate(self._takes):
             found |= take.backward(rivals[:, :, tap].astype(np.float64)) > 0
@@ -77,9 +77,7 @@ class Maximum:
         d >= max low_i and c_i >= max(high_i - d, 0) / (high_i - low_i), because it is so at both ends of every x_i, the
         other terms being >= 0. Slopes are not asked for."""
         lows, highs = self._gather(low), self._gather(high)
-        chosen = np.where(lows == lows.max(2, keepdims=True), -highs, -np.inf).argmax(2)
-        others = np.where(np.arange(lows.shape[2]) == chosen[:, :, None], -np.inf, highs)
-        decided = others.max(2) <= lows.max(2)
+        chosen, decided = _chosen(lows, highs)
         level = _level(lows, highs)
         width = np.where(highs > lows, highs - lows, 1.0)
         steep = np.maximum(highs - level[:, :, None], 0.0) / width * WIDEN
@@ -87,6 +85,19 @@ class Maximum:
         level, terms = np.where(decided, 0.0, level), np.where(decided[:, :, None], 0.0, steep * lows)
         errors = gamma(lows.shape[2] + 3) * (np.abs(level) + np.abs(terms).sum(2)) * INFLATE
         return Planes(self._takes, chosen, steep, np.where(decided, 0.0, up(level - terms.sum(2) + errors)))
+
+
+def _chosen(lows: Array, highs: Array) -> tuple[Array, Array]:
+    """The argument [K, M] of the largest lower bound, and whether no other can be larger.
+
+    Of several that none exceeds it is the one of the largest upper bound. Where others can be larger it is the one of
+    the least upper bound, which is better behind ReLUs, whose own lower lines are loose.
+    """
+    top = lows == lows.max(2, keepdims=True)
+    largest = np.where(top, highs, -np.inf).argmax(2)
+    others = np.where(np.arange(lows.shape[2]) == largest[:, :, None], -np.inf, highs)
+    decided = others.max(2) <= lows.max(2)
+    return np.where(decided, largest, np.where(top, -highs, -np.inf).argmax(2)), decided
 
 
 def _level(lows: Array, highs: Array) -> Array:

@@ -101,6 +101,11 @@ class Network:
         return np.asarray(index) + self.activations[layer].neurons.start
 
     @cached_property
+    def makers(self) -> dict[int, int]:
+        """The number of the step that makes each value but the input."""
+        return {step.out: number for number, step in enumerate(self.steps)}
+
+    @cached_property
     def images(self) -> frozenset[int]:
         """Values made by activations: their bounds follow from those of the neurons before."""
         return frozenset(step.out for step in self.activations)

@@ -83,7 +83,7 @@ class Node:
 Operator = Callable[["Reading", Node], "Value | list[Value]"]
 
 OPERATORS: dict[str, Operator] = {}
-"""What reads each ONNX operator: the functions of `operators` and `windows`."""
+"""What reads each ONNX operator: the functions of `operators` and `images`."""
 
 
 def reads(*names: str) -> Callable[[Operator], Operator]:
@@ -112,7 +112,7 @@ def read_network(source: str | PathLike[str] | bytes) -> Network:
     Raises InputError when it is none, has several inputs or outputs, weights in other files, or an operator that the
     checker does not know.
     """
-    from withstand.checker import operators, windows  # noqa: F401  (they register what reads each operator)
+    from withstand.checker import images, operators  # noqa: F401  (they register what reads each operator)
 
     data = source if isinstance(source, bytes) else _content(Path(source))
     return Reading(_parse(data)).network(digest_of(data))
