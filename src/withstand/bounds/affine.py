@@ -73,6 +73,8 @@ def transpose(rule: Affine, rows: Tensor, position: int, args: Sequence[Value], 
     """rows [B, R, *out] times the linear part with respect to the input at `position`: [B, R, *in]."""
     shape = args[position]
     assert isinstance(shape, torch.Size)
+    if rule.transpose is not None:
+        return rule.transpose(rows, position, args, **attrs)
     folded = rows.flatten(0, 1)
     if rule.adjoint is not None:
         back = rule.adjoint(folded, position, args, **attrs)

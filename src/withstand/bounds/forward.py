@@ -14,7 +14,7 @@ from torch import Tensor
 from withstand.bounds import affine, relax
 from withstand.bounds.affine import Attrs
 from withstand.bounds.interval import aligned, intersect, step
-from withstand.bounds.linear import Front, Relaxation, least, part, through_affine
+from withstand.bounds.linear import Front, Relaxation, least, through_affine
 from withstand.bounds.planes import no_news
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, Nonlinear, active, rule_of
@@ -120,7 +120,7 @@ def forward(graph: Graph, threat: Threat, x0: Tensor, lower: Lower = "adaptive",
     limit = max(1, int(memory_mb * 2**20 / (COPIES * size * x0.element_size())))
     chunks = []
     for samples in torch.arange(len(x0), device=x0.device).split(limit):
-        chunks.append(_propagate(graph, part(threat, x0, samples), x0[samples], lower))
+        chunks.append(_propagate(graph, threat.pick(samples, x0), x0[samples], lower))
     return Forward(chunks)
 
 

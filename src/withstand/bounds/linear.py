@@ -14,7 +14,6 @@ from withstand.bounds.interval import aligned
 from withstand.bounds.planes import dot
 from withstand.bounds.relax import Lines, Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, active, rule_of
-from withstand.core.box import Box as BoxThreat
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -34,6 +33,7 @@ class Relaxation:
     affine_only: bool = False
     lines: dict[str, Lines] = field(default_factory=dict)
     constants: dict[str, Tensor | None] = field(default_factory=dict)
+    values: dict[str, list[affine.Value]] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
@@ -46,20 +46,20 @@ class Relaxation:
             self.lines[node.name] = relax.lines(rule, self.boxes[node.inputs[0]], node.attrs, self.lower)
         return self.lines[node.name]
 
+    def arguments(self, node: Node) -> list[affine.Value]:
+        """An affine node's constants, and the shapes of its other inputs."""
+        if node.name not in self.values:
+            self.values[node.name] = affine.arguments(self.graph, node, self.shapes)
+        return self.values[node.name]
+
     def select(self, samples: Tensor) -> "Relaxation":
         """The relaxation of some samples of the batch."""
+        if len(samples) == len(self.x0) and torch.equal(samples, torch.arange(len(samples), device=samples.device)):
+            return self
         boxes = {name: (low[samples], high[samples]) for name, (low, high) in self.boxes.items()}
         lines = {name: Lines(*(t[samples] for t in line)) for name, line in self.lines.items()}
-        threat, x0 = part(self.threat, self.x0, samples), self.x0[samples]
-        return Relaxation(self.graph, threat, x0, boxes, self.lower, self.affine_only, lines, self.constants)
-
-
-def part(threat: Threat, x0: Tensor, samples: Tensor) -> Threat:
-    """The threat of some samples of x0: a box threat may have edges of its own for every sample."""
-    if not isinstance(threat, BoxThreat):
-        return threat
-    lower, upper = threat.box(x0)
-    return replace(threat, lower=lower[samples], upper=upper[samples])
+        threat = self.threat.pick(samples, self.x0)
+        return replace(self, threat=threat, x0=self.x0[samples], boxes=boxes, lines=lines)
 
 
 @dataclass
@@ -72,31 +72,19 @@ class Front:
     def add(self, name: str, rows: Tensor) -> None:
         self.rows[name] = self.rows[name] + rows if name in self.rows else rows
 
-    def mirrored(self) -> "Front":
-        """The rows, then their negatives."""
-        both = {name: torch.cat([rows, -rows], 1) for name, rows in self.rows.items()}
-        return Front(both, torch.cat([self.constant, -self.constant], 1))
 
-
-def least(relaxation: Relaxation, target: str, rows: Tensor, both: bool = False) -> Tensor:
-    """Sound lower bounds [B, R] of rows [B, R, *shape] over the value `target`; with `both`, [B, 2R]: those of the rows
-    and those of their negatives."""
+def least(relaxation: Relaxation, target: str, rows: Tensor) -> Tensor:
+    """Sound lower bounds [B, R] of rows [B, R, *shape] over the value `target`."""
     front = Front({target: rows}, rows.new_zeros(rows.shape[:2]))
     for node in reversed(relaxation.graph.nodes):
         arrived = front.rows.pop(node.name, None)
         if arrived is None:
             continue
         rule = rule_of(relaxation.graph, node)
-        if both and not isinstance(rule, Affine):
-            front.add(node.name, arrived)
-            front, both = front.mirrored(), False
-            arrived = front.rows.pop(node.name)
         if isinstance(rule, Affine):
             through_affine(relaxation, node, rule, arrived, front)
         else:
             through(relaxation, node, rule, arrived, front)
-    if both:
-        front = front.mirrored()
     at_input = front.rows.get(relaxation.graph.input)
     if at_input is None:
         return front.constant
@@ -105,7 +93,7 @@ def least(relaxation: Relaxation, target: str, rows: Tensor, both: bool = False)
 
 def through_affine(relaxation: Relaxation, node: Node, rule: Affine, rows: Tensor, front: Front) -> None:
     """Carry rows that arrived at an affine node to its inputs."""
-    args = affine.arguments(relaxation.graph, node, relaxation.shapes)
+    args = relaxation.arguments(node)
     if node.name not in relaxation.constants:
         relaxation.constants[node.name] = affine.constant_part(rule, args, node.attrs, rows)
     start = relaxation.constants[node.name]

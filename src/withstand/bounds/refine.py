@@ -18,8 +18,11 @@ from withstand.graph.ir import Graph, Node
 COPIES = 6
 """Tensors of a row's size that are alive at once on the way back; measured, rounded up."""
 
-Place = tuple[Tensor, ...]
-Pair = tuple[Tensor, ...]
+PIECE_MB = 24
+"""Rows are processed in pieces of about this size, which caches hold."""
+
+SMALL = 2**20
+"""Bytes of rows that are not worth a second pass."""
 
 _SCALED = frozenset({"reshape", "transpose", "slice", "mul", "div", "add", "sub", "neg"})
 
@@ -52,8 +55,13 @@ def _relaxation(graph: Graph, relaxation: Relaxation, memory_mb: float) -> Relax
         if not isinstance(rule, Affine):
             for name in dict.fromkeys(node.inputs):
                 if name not in done and not graph.is_constant(name):
-                    refine(relaxation, name, _wanted(rule, node, relaxation.boxes[name]), memory_mb)
+                    if isinstance(rule, Elementwise) and rule.kinks is not None:
+                        _decide(relaxation, node, rule, name, memory_mb)
+                    else:
+                        refine(relaxation, name, _wanted(rule, node, relaxation.boxes[name]), memory_mb)
                     done.add(name)
+            if isinstance(rule, Elementwise) and not relaxation.affine_only:
+                relaxation.line(node, rule)
         relaxation.boxes[node.name] = step(graph, node, relaxation.boxes)
     return relaxation
 
@@ -92,34 +100,74 @@ def _decided(graph: Graph, threat: Threat) -> set[str]:
 
 def row_limit(boxes: Mapping[str, Box], memory_mb: float) -> int:
     """How many rows fit the memory on their way back through values of these sizes."""
-    widest = max(low[0].numel() * low.element_size() for low, _ in boxes.values())
-    return max(1, int(memory_mb * 2**20 / (COPIES * widest)))
+    return max(1, int(memory_mb * 2**20 / (COPIES * _widest(boxes))))
+
+
+def _widest(boxes: Mapping[str, Box]) -> int:
+    """Bytes of the largest value of one sample."""
+    return max(low[0].numel() * low.element_size() for low, _ in boxes.values())
 
 
 def refine(relaxation: Relaxation, name: str, wanted: Tensor, memory_mb: float) -> None:
     """Intersect the box of the value `name` with backward bounds of its `wanted` elements, bool [B, *shape]."""
+    _tighten(relaxation, name, wanted, wanted, memory_mb)
+
+
+def _decide(relaxation: Relaxation, node: Node, rule: Elementwise, name: str, memory_mb: float) -> None:
+    """Refine the input of a function made of straight pieces on the side that is more likely to prove a neuron to be
+    linear, and on the other one only where that did not: a neuron proved stable costs nothing more."""
     low, high = relaxation.boxes[name]
-    flat, nodes = wanted.flatten(1), windows.chain(relaxation.graph, name, relaxation.shapes)
-    new_low, new_high = low.flatten(1), high.flatten(1)
+    wanted = relax.gap(rule, (low, high), node.attrs)
+    if int(wanted.sum()) * _widest(relaxation.boxes) < SMALL:
+        _tighten(relaxation, name, wanted, wanted, memory_mb)
+        return
+    rising = low + high > 0
+    _tighten(relaxation, name, wanted & rising, wanted & ~rising, memory_mb)
+    left = wanted & relax.gap(rule, relaxation.boxes[name], node.attrs)
+    _tighten(relaxation, name, left & ~rising, left & rising, memory_mb)
+
+
+def _tighten(relaxation: Relaxation, name: str, below: Tensor, above: Tensor, memory_mb: float) -> None:
+    """Intersect the box of a value with backward bounds: lower ones of the elements `below`, upper ones of `above`."""
+    low, high = relaxation.boxes[name]
+    wanted = torch.cat([below.flatten(1), above.flatten(1)], 1)
+    bounds = torch.cat([low.flatten(1), -high.flatten(1)], 1)
+    nodes = windows.chain(relaxation.graph, name, relaxation.shapes)
     if nodes and not relaxation.affine_only:
-        place = tuple(flat.nonzero().T)
-        found = [(place, windows.least(relaxation, nodes, *place))] if len(place[0]) else []
+        sample, index = wanted.nonzero().T
+        if len(sample):
+            found = windows.least(relaxation, nodes, sample, *_signed(index, low[0].numel()))
+            bounds = bounds.index_put((sample, index), torch.fmax(bounds[sample, index], found))
     else:
-        found = _whole_rows(relaxation, name, flat, max(1, row_limit(relaxation.boxes, memory_mb) // 2))
-    for place, (floor, ceiling) in found:
-        box = intersect((new_low[place], new_high[place]), (floor, -ceiling))
-        new_low, new_high = new_low.index_put(place, box[0]), new_high.index_put(place, box[1])
-    relaxation.boxes[name] = (new_low.reshape(low.shape), new_high.reshape(low.shape))
+        for samples, index in chunks(wanted, row_limit(relaxation.boxes, min(memory_mb, PIECE_MB))):
+            found = _whole_rows(relaxation.select(samples), name, *_signed(index, low[0].numel()))
+            place = (samples[:, None].expand_as(index), index)
+            bounds = bounds.index_put(place, torch.fmax(bounds[place], found))
+    floor, ceiling = bounds.chunk(2, 1)
+    relaxation.boxes[name] = intersect((low, high), (floor.reshape(low.shape), -ceiling.reshape(low.shape)))
 
 
-def _whole_rows(relaxation: Relaxation, name: str, wanted: Tensor, limit: int) -> Iterator[tuple[Place, Pair]]:
-    """Backward bounds of the wanted elements and their negatives, by rows over whole values, chunk by chunk."""
+def _signed(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Elements and signs: numbers from `size` on stand for the negatives of elements."""
+    return index % size, 1 - 2 * (index // size)
+
+
+def _whole_rows(relaxation: Relaxation, name: str, index: Tensor, sign: Tensor) -> Tensor:
+    """Lower bounds [b, R] of sign * the elements `index` [b, R] of a value, by rows over whole values."""
     low = relaxation.boxes[name][0]
-    shape, size = low.shape[1:], wanted.shape[1]
-    for samples, index in chunks(wanted, limit):
-        rows = low.new_zeros(*index.shape, size).scatter_(2, index[:, :, None], 1.0)
-        found = least(relaxation.select(samples), name, rows.reshape(*index.shape, *shape), both=True)
-        yield (samples[:, None].expand_as(index), index), tuple(found.chunk(2, 1))
+    sign = sign.to(low.dtype)
+    made = next((node for node in relaxation.graph.nodes if node.name == name), None)
+    if (
+        made is not None
+        and made.op == "linear"
+        and low.dim() == 2
+        and isinstance(rule_of(relaxation.graph, made), Affine)
+    ):
+        weight, *bias = (relaxation.graph.constant(i) for i in made.inputs[1:])
+        found = least(relaxation, made.inputs[0], weight[index] * sign[:, :, None])
+        return found + bias[0][index] * sign if bias else found
+    rows = low.new_zeros(*index.shape, low[0].numel()).scatter_(2, index[:, :, None], sign[:, :, None])
+    return least(relaxation, name, rows.reshape(*index.shape, *low.shape[1:]))
 
 
 def chunks(wanted: Tensor, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -128,7 +176,7 @@ def chunks(wanted: Tensor, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
     Samples of like counts go together; a sample with fewer wanted elements than its chunk repeats its first.
     """
     counts = wanted.sum(1)
-    order = counts.argsort(descending=True)
+    order = counts.argsort(descending=True, stable=True)
     sizes = counts[order].tolist()
     first = 0
     while first < len(sizes) and sizes[first] > 0:

@@ -91,13 +91,12 @@ def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Te
 def lines(rule: Elementwise, box: Box, attrs: Attrs, lower: Lower = "adaptive") -> Lines:
     """A lower and an upper line over the box. Infinite or widthless intervals get constant lines."""
     lo, hi = (end.detach() for end in box)
+    if rule.lines is not None:
+        return rule.lines(lo, hi, lower)
     if lower == "parallel":
         slope, low, high = parallel(rule, (lo, hi), attrs)
         return Lines(slope, low, slope, high)
     below, above = _slopes(rule, lo, hi, attrs)
-    if rule.op == "relu" and lower != "adaptive":
-        chosen = torch.full_like(above, float(lower == "one"))
-        below = torch.where((lo < 0) & (hi > 0), chosen, below)
     flat = ~(hi - lo).isfinite() | (lo == hi)
     below, above = below.masked_fill(flat, 0.0), above.masked_fill(flat, 0.0)
     return Lines(below, offsets(rule, lo, hi, below, attrs)[0], above, offsets(rule, lo, hi, above, attrs)[1])
@@ -119,6 +118,9 @@ def parallel(rule: Elementwise, box: Box, attrs: Attrs) -> tuple[Tensor, Tensor,
 def gap(rule: Elementwise, box: Box, attrs: Attrs) -> Tensor:
     """Where f is not a line over the box, up to rounding: bool [B, *shape]. Tighter boxes help only there."""
     lo, hi = box
+    if rule.kinks is not None:
+        inside = [(lo < kink) & (hi > kink) for kink in rule.kinks(**attrs)]
+        return torch.stack(inside).any(0) if len(inside) > 1 else inside[0]
     low, high = offsets(rule, lo, hi, chord(rule, lo, hi, attrs), attrs)
     scale = torch.maximum(lo.abs(), hi.abs()).clamp(min=1e-30)
     return (lo < hi) & ~(high - low <= 32 * torch.finfo(lo.dtype).eps * scale)

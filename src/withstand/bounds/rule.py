@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from withstand.graph.ops import OPS
 
 if TYPE_CHECKING:
     from withstand.bounds.planes import Planes
+    from withstand.bounds.relax import Lines
 
 Box = tuple[Tensor, Tensor]
 """Lower and upper bounds [B, *shape] of a value."""
@@ -69,6 +71,8 @@ class Elementwise:
         chords and tangents by curvature, and lines found by search where f is neither convex nor concave.
     undefined(lo, hi, **attrs): where f has a pole or no value in [lo, hi], so that its bounds are infinite.
     slack: outward widening, in roundings of the largest value, for critical points found by search.
+    kinks(**attrs): where f bends, if it is made of straight pieces: boxes without a kink inside prove it to be a line.
+    lines(lo, hi, lower): `relax.lines` in closed form, for speed.
     """
 
     op: str
@@ -77,6 +81,8 @@ class Elementwise:
     slopes: Callable[..., Slopes] | None = None
     undefined: Callable[..., Tensor] | None = None
     slack: float = 0.0
+    kinks: Callable[..., tuple[float, ...]] | None = None
+    lines: "Callable[..., Lines] | None" = None
 
     @property
     def monotone(self) -> bool:
@@ -91,6 +97,7 @@ class Affine:
     adjoint(rows, position, args, **attrs): rows [N, *out] times the linear part with respect to the input at
         `position`, giving [N, *in]. `args` are the node's inputs: a tensor for a constant, a `torch.Size` of one sample
         for an activation. None takes the transpose from automatic differentiation.
+    transpose(rows, position, args, **attrs): the same for rows [B, R, *out], R of each sample; None takes `adjoint`.
     forward(x, position, args, **attrs): the linear part with respect to that input, x [N, *in] to [N, *out]. With the
         absolute values of `args` it maps radii. None runs the operator with its other float inputs at zero.
     positions: inputs that may be activations; None any of them.
@@ -101,6 +108,7 @@ class Affine:
     op: str
     adjoint: Callable[..., Tensor] | None = None
     forward: Callable[..., Tensor] | None = None
+    transpose: Callable[..., Tensor] | None = None
     positions: tuple[int, ...] | None = None
     joint: bool = False
     falling: tuple[int, ...] = ()
@@ -180,9 +188,16 @@ def rules() -> dict[str, Rule]:
     return dict(sorted(_RULES.items()))
 
 
+_KNOWN: "WeakKeyDictionary[Graph, tuple[dict[str, Rule], dict[str, list[int]]]]" = WeakKeyDictionary()
+"""Rules and positions of activations by node, of every graph that was asked about."""
+
+
 def active(graph: Graph, node: Node) -> list[int]:
     """Positions of the node's inputs that are not constants."""
-    return [i for i, name in enumerate(node.inputs) if not graph.is_constant(name)]
+    _, positions = _KNOWN.setdefault(graph, ({}, {}))
+    if node.name not in positions:
+        positions[node.name] = [i for i, name in enumerate(node.inputs) if not graph.is_constant(name)]
+    return positions[node.name]
 
 
 def rule_of(graph: Graph, node: Node) -> Rule:
@@ -190,6 +205,13 @@ def rule_of(graph: Graph, node: Node) -> Rule:
 
     Raises InputError when there is none.
     """
+    found, _ = _KNOWN.setdefault(graph, ({}, {}))
+    if node.name not in found:
+        found[node.name] = _rule_for(graph, node)
+    return found[node.name]
+
+
+def _rule_for(graph: Graph, node: Node) -> Rule:
     _discover()
     rule = _RULES.get(node.op)
     if rule is None:

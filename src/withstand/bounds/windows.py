@@ -1,8 +1,7 @@
 """Backward bounds of single elements of a 2-d convolution: rows that live on their receptive field alone.
 
-An element of a convolution sees a small window of every earlier map. Its rows are kept as [D, N, height, width,
-channels] with the window's origin, instead of over whole maps; D is 1 up to the first bent function and then 2, for the
-element and its negative.
+An element of a convolution sees a small window of every earlier map. Its rows are kept as [N, height, width, channels]
+with the window's origin, instead of over whole maps.
 """
 
 from dataclasses import dataclass, replace
@@ -56,8 +55,8 @@ class _Windows:
 
     def places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Positions [N, h, w] in maps of this size laid end to end, and which of them are inside."""
-        y = self.top[:, None, None] + torch.arange(self.rows.shape[2], device=self.top.device)[:, None]
-        x = self.left[:, None, None] + torch.arange(self.rows.shape[3], device=self.top.device)
+        y = self.top[:, None, None] + torch.arange(self.rows.shape[1], device=self.top.device)[:, None]
+        x = self.left[:, None, None] + torch.arange(self.rows.shape[2], device=self.top.device)
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         return (self.sample[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1), inside
 
@@ -71,16 +70,13 @@ def _table(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def least(relaxation: Relaxation, nodes: list[Node], sample: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower bounds [N] of the elements `index` [N] of the first node's value in samples [N], and of their negatives."""
-    lows, highs = [], []
+def least(relaxation: Relaxation, nodes: list[Node], sample: Tensor, index: Tensor, sign: Tensor) -> Tensor:
+    """Lower bounds [N] of sign * the elements `index` of the first node's value in the samples, all [N]."""
     widest = max(relaxation.boxes[node.inputs[0]][0].shape[1] for node in nodes)
     size = (2 * _reach(relaxation.graph, nodes)) ** 2 * widest
-    for piece, place in zip(*(t.split(max(64, PIECE_MB * 2**20 // (8 * size))) for t in (sample, index)), strict=True):
-        found = _piece(relaxation, nodes, piece, place)
-        lows.append(found[0])
-        highs.append(found[1])
-    return torch.cat(lows), torch.cat(highs)
+    piece = max(64, PIECE_MB * 2**20 // (4 * size))
+    parts = zip(*(t.split(piece) for t in (sample, index, sign)), strict=True)
+    return torch.cat([_piece(relaxation, nodes, *part) for part in parts])
 
 
 def _reach(graph: Graph, nodes: list[Node]) -> int:
@@ -88,28 +84,23 @@ def _reach(graph: Graph, nodes: list[Node]) -> int:
     return max(graph.constant(node.inputs[1]).shape[2] for node in nodes if node.op == "conv")
 
 
-def _piece(relaxation: Relaxation, nodes: list[Node], sample: Tensor, index: Tensor) -> Tensor:
-    found = _start(relaxation, nodes[0], sample, index)
+def _piece(relaxation: Relaxation, nodes: list[Node], sample: Tensor, index: Tensor, sign: Tensor) -> Tensor:
+    found = _start(relaxation, nodes[0], sample, index, sign)
     for node in nodes[1:]:
         found = _conv(relaxation, node, found) if node.op == "conv" else _bend(relaxation, node, found)
-    if len(found.rows) == 1:
-        found = replace(found, rows=torch.cat([found.rows, -found.rows]), constant=_mirror(found.constant))
     return (found.constant + _concrete(relaxation, found)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
-def _mirror(constant: Tensor) -> Tensor:
-    return torch.cat([constant, -constant])
-
-
-def _start(relaxation: Relaxation, node: Node, sample: Tensor, index: Tensor) -> _Windows:
+def _start(relaxation: Relaxation, node: Node, sample: Tensor, index: Tensor, sign: Tensor) -> _Windows:
     graph = relaxation.graph
     weight = graph.constant(node.inputs[1])
+    sign = sign.to(weight.dtype)
     height, width = relaxation.boxes[node.name][0].shape[2:]
     channel, y, x = index // (height * width), index // width % height, index % width
-    rows = weight.permute(0, 2, 3, 1)[channel][None]
-    constant = rows.new_zeros(1, len(index))
+    rows = weight.permute(0, 2, 3, 1)[channel] * sign[:, None, None, None]
+    constant = torch.zeros_like(sign)
     if len(node.inputs) == 3:
-        constant = graph.constant(node.inputs[2])[channel][None]
+        constant = graph.constant(node.inputs[2])[channel] * sign
     (down, right), (above, before) = node.attrs["stride"], node.attrs["padding"]
     found = _Windows(rows, constant, sample, y * down - above, x * right - before)
     return found.masked(*relaxation.boxes[node.inputs[0]][0].shape[2:])
@@ -121,13 +112,11 @@ def _bend(relaxation: Relaxation, node: Node, at: _Windows) -> _Windows:
     assert isinstance(rule, Elementwise)
     line = relaxation.line(node, rule)
     place, _ = at.places(*line.lower_slope.shape[2:])
-    rows, constant = at.rows, at.constant
-    if len(rows) == 1:
-        rows, constant = torch.cat([rows, -rows]), _mirror(constant)
+    rows = at.rows
     negative = rows.clamp(max=0)
-    constant = constant + (negative * _table(line.upper_offset)[place]).sum((2, 3, 4))
+    constant = at.constant + (negative * _table(line.upper_offset)[place]).sum((1, 2, 3))
     if bool((line.lower_offset != 0).any()):
-        constant = constant + ((rows - negative) * _table(line.lower_offset)[place]).sum((2, 3, 4))
+        constant = constant + ((rows - negative) * _table(line.lower_offset)[place]).sum((1, 2, 3))
     slope = _table(line.lower_slope)[place]
     more = _table(line.upper_slope - line.lower_slope)[place]
     return replace(at, rows=torch.addcmul(rows * slope, negative, more), constant=constant)
@@ -135,28 +124,28 @@ def _bend(relaxation: Relaxation, node: Node, at: _Windows) -> _Windows:
 
 def _conv(relaxation: Relaxation, node: Node, at: _Windows) -> _Windows:
     """Through a convolution: its transpose on the window, which grows."""
-    graph, (sides, count, high, wide, channels) = relaxation.graph, at.rows.shape
+    graph, (count, high, wide, channels) = relaxation.graph, at.rows.shape
     weight = graph.constant(node.inputs[1])
     constant = at.constant
     if len(node.inputs) == 3:
-        constant = constant + (at.rows * graph.constant(node.inputs[2])).sum((2, 3, 4))
+        constant = constant + (at.rows * graph.constant(node.inputs[2])).sum((1, 2, 3))
     (down, right), (above, before) = node.attrs["stride"], node.attrs["padding"]
     tall, broad = weight.shape[2:]
     parts = at.rows.reshape(-1, channels) @ weight.permute(0, 2, 3, 1).reshape(channels, -1)
-    parts = parts.reshape(sides, count, high, wide, tall, broad, -1)
-    rows = parts.new_zeros(sides, count, (high - 1) * down + tall, (wide - 1) * right + broad, parts.shape[-1])
+    parts = parts.reshape(count, high, wide, tall, broad, -1)
+    rows = parts.new_zeros(count, (high - 1) * down + tall, (wide - 1) * right + broad, parts.shape[-1])
     for i in range(high):
         for j in range(wide):
-            rows[:, :, i * down : i * down + tall, j * right : j * right + broad] += parts[:, :, i, j]
+            rows[:, i * down : i * down + tall, j * right : j * right + broad] += parts[:, i, j]
     found = _Windows(rows, constant, at.sample, at.top * down - above, at.left * right - before)
     return found.masked(*relaxation.boxes[node.inputs[0]][0].shape[2:])
 
 
 def _concrete(relaxation: Relaxation, at: _Windows) -> Tensor:
-    """Least value over the threat of rows on windows of the input: [2, N]."""
+    """Least value over the threat of rows on windows of the input: [N]."""
     threat, x0 = relaxation.threat, relaxation.x0
     place, _ = at.places(*x0.shape[2:])
     if isinstance(threat, BoxThreat):
         lower, upper = (_table(edge)[place].flatten(1) for edge in threat.box(x0))
         threat = replace(threat, lower=lower, upper=upper)
-    return threat.lowest_in_windows(_table(x0)[place], at.rows.transpose(0, 1)).T
+    return threat.lowest_in_windows(_table(x0)[place], at.rows[:, None]).squeeze(1)

@@ -6,23 +6,51 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from withstand.bounds.rule import Elementwise, Slopes, add_rule, convex
+from withstand.bounds.relax import Lines, Lower
+from withstand.bounds.rule import Curvature, Elementwise, Slopes, add_rule, convex, mixed
 
 
-def _zero(lo: Tensor, hi: Tensor, slope: Tensor, /, **attrs: float) -> list[Tensor]:
-    return [torch.zeros_like(lo)]
+def _straight(
+    op: str, kinks: Callable[..., tuple[float, ...]], bend: Curvature, lines: Callable[..., Lines] | None = None
+) -> None:
+    def critical(lo: Tensor, hi: Tensor, slope: Tensor, /, **attrs: float) -> list[Tensor]:
+        return [torch.full_like(lo, kink) for kink in kinks(**attrs)]
+
+    add_rule(Elementwise(op, critical, bend, kinks=kinks, lines=lines))
 
 
-add_rule(Elementwise("relu", _zero, convex))
-add_rule(Elementwise("abs", _zero, convex))
-add_rule(Elementwise("leaky_relu", _zero, convex))
+def _at_zero(**attrs: float) -> tuple[float, ...]:
+    return (0.0,)
 
 
-def _clip_kinks(lo: Tensor, hi: Tensor, slope: Tensor, *, low: float = -math.inf, high: float = math.inf):
-    return [torch.full_like(lo, low), torch.full_like(lo, high)]
+def _relu_lines(lo: Tensor, hi: Tensor, lower: Lower) -> Lines:
+    """Above by the chord; below through zero. Constant lines over infinite intervals."""
+    top, bottom = hi.clamp(min=0), lo.clamp(max=0)
+    ratio = top / (top - bottom).clamp(min=torch.finfo(lo.dtype).tiny)
+    offset = torch.maximum(-ratio * bottom, top - ratio * top)
+    if lower == "parallel":
+        below = ratio
+    else:
+        rising = {"adaptive": top > -bottom, "one": top > 0, "zero": (bottom == 0) & (top > 0)}[lower]
+        below = rising.to(lo.dtype)
+    lines = Lines(below, torch.zeros_like(lo), ratio, offset)
+    finite = (hi - lo).isfinite()
+    if not bool(finite.all()):
+        constant = Lines(torch.zeros_like(lo), lo.clamp(min=0), torch.zeros_like(lo), top)
+        lines = Lines(*(torch.where(finite, line, end) for line, end in zip(lines, constant, strict=True)))
+    return lines
 
 
-add_rule(Elementwise("clip", _clip_kinks))
+_straight("relu", _at_zero, convex, _relu_lines)
+_straight("abs", _at_zero, convex)
+_straight("leaky_relu", _at_zero, convex)
+
+
+def _clip_kinks(*, low: float = -math.inf, high: float = math.inf) -> tuple[float, ...]:
+    return low, high
+
+
+_straight("clip", _clip_kinks, mixed)
 
 
 def _constant(lo: Tensor, hi: Tensor, **attrs: float) -> Slopes:
