@@ -1,6 +1,7 @@
 """What a verifier is asked: a batch of questions about one network."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,15 @@ from withstand.core.evidence import Grade
 from withstand.core.property import Property, Rows
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph
+from withstand.verification.proof import Proof
 
 
 @dataclass(frozen=True)
 class Problem:
     """Does the property hold for every x in the threat around each x0 [B, *shape], with targets y [B]?
 
-    Computed in the type of x0, which is also that of the graph's constants.
+    Computed in the type of x0, which is also that of the graph's constants. proofs: the certificates [B] that a
+    verifier fills while it works, where they are wanted.
     """
 
     graph: Graph
@@ -25,6 +28,7 @@ class Problem:
     y: Tensor
     threat: Threat
     property: Property
+    proofs: Sequence[Proof] | None = None
 
     @cached_property
     def rows(self) -> Rows:
@@ -46,7 +50,8 @@ class Problem:
 
     def pick(self, rows: Tensor) -> "Problem":
         """The questions of some rows [K], all open."""
-        return Problem(self.graph, self.x0[rows], self.y[rows], self.threat.pick(rows, self.x0), self.property)
+        proofs = None if self.proofs is None else [self.proofs[row] for row in rows.tolist()]
+        return Problem(self.graph, self.x0[rows], self.y[rows], self.threat.pick(rows, self.x0), self.property, proofs)
 
     def __len__(self) -> int:
         return len(self.x0)
