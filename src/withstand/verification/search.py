@@ -13,6 +13,7 @@ from withstand.core.registry import describe
 from withstand.graph.ir import Graph
 from withstand.verification.memory import prove_within_memory
 from withstand.verification.problem import Problem
+from withstand.verification.proof import Proof
 
 TIME_OVER = "the time was over"
 
@@ -33,12 +34,15 @@ def search(
     budget: Budget | None = None,
     *,
     rows: Tensor | None = None,
+    proofs: Sequence[Proof] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> list[Verdict]:
     """Let verifiers work, one after the other, on the judge's open questions; return the verdicts on all of them.
 
     graph: the network in the type of the judge's x0. budget: wall time (no limit unless given). rows: the questions to
-    work on (all unless given). enough: asked after each piece of evidence, ends the search when true.
+    work on (all unless given). proofs: one for each of the judge's questions, to be filled by the verifiers that write
+    certificates (`Proof.begun` says whether the last one did). enough: asked after each piece of evidence, ends the
+    search when true.
 
     Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search.
     """
@@ -50,7 +54,8 @@ def search(
         if budget.spent:
             stop = TIME_OVER
             break
-        stop = _drive(judge, graph, verifier, open_rows, budget, enough) or f"{describe(verifier)} came to its end"
+        stop = _drive(judge, graph, verifier, open_rows, budget, proofs, enough)
+        stop = stop or f"{describe(verifier)} came to its end"
         if stop == TIME_OVER:
             break
     verdicts = [judge.verdict(row) for row in range(len(judge.x0))]
@@ -58,10 +63,20 @@ def search(
 
 
 def _drive(
-    judge: Judge, graph: Graph, verifier: Verifier, rows: Tensor, budget: Budget, enough: Callable[[], bool]
+    judge: Judge,
+    graph: Graph,
+    verifier: Verifier,
+    rows: Tensor,
+    budget: Budget,
+    proofs: Sequence[Proof] | None,
+    enough: Callable[[], bool],
 ) -> str | None:
     """Hear one verifier out on some rows. Returns what stopped it, None if it simply ended."""
-    problem = Problem(graph, judge.x0[rows], judge.y[rows], judge.threat.pick(rows, judge.x0), judge.property)
+    mine = None if proofs is None else [proofs[row] for row in rows.tolist()]
+    for proof in mine or ():
+        proof.forget()
+    threat = judge.threat.pick(rows, judge.x0)
+    problem = Problem(graph, judge.x0[rows], judge.y[rows], threat, judge.property, mine)
     steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:
