@@ -147,9 +147,9 @@ class Builder:
         kept[np.concatenate([np.zeros(0, int), *self._dropped])] = False
         return kept.nonzero()[0]
 
-    def certificate(self) -> Certificate:
-        """What was built so far."""
-        claim = self.kept
+    def certificate(self, claim: Array | None = None) -> Certificate:
+        """What was built so far. claim: the numbers of the claims that it has (those not taken back unless given)."""
+        claim = self.kept if claim is None else claim
         weight = Ragged.of(np.diff(self._members.start)[self._group.array]).take(claim)[1]
         multiplier = Ragged.of(self._count.array).take(claim)[1]
         lists = [np.frombuffer(key, "i4") for key in self._lists]

@@ -79,7 +79,8 @@ def _checked(
         failure = f"The certificate is about the network {held.digest[:16]} (sha256), not {net.digest[:16]}."
         return Report(False, "", (-np.inf,) * groups, threshold, *counts, time.perf_counter() - began, failure)
     trees = validate(held, net)
-    visit = _visited(held, net, trees)
+    visit = Visit(held, net, trees)
+    visit.run()
     failure = _failed_claim(held, visit.bound) or _hole(trees, visit)
     least = tuple(_least(held, visit).tolist())
     grade = "" if failure else GRADE
@@ -92,13 +93,18 @@ def claim_bounds(certificate: Certificate, network: Network) -> Array:
 
     Raises InputError when the certificate cannot be used.
     """
+    return visited(certificate, network).bound
+
+
+def visited(certificate: Certificate, network: Network, known: Visit | None = None) -> Visit:
+    """The walk over a certificate, with all bounds that it computes. known: a walk over an earlier state of the same
+    certificate with the same targets, which saves the bounds of neurons over the whole region.
+
+    Raises InputError when the certificate cannot be used.
+    """
     with np.errstate(all="ignore"):
-        return _visited(certificate, network, validate(certificate, network)).bound
-
-
-def _visited(certificate: Certificate, network: Network, trees: Trees) -> Visit:
-    visit = Visit(certificate, network, trees)
-    visit.run()
+        visit = Visit(certificate, network, validate(certificate, network), known)
+        visit.run()
     return visit
 
 

@@ -36,16 +36,21 @@ class Cuts(NamedTuple):
 
 @dataclass
 class Visit:
-    """One walk. bound [C]: of every claim. empty: nodes whose parts are empty."""
+    """One walk. bound [C]: of every claim. whole: the part that is the whole region. empty: nodes whose parts are empty.
+
+    known: a walk over an earlier state of the certificate, whose neurons' bounds over the whole region are taken over.
+    """
 
     certificate: Certificate
     network: Network
     trees: Trees
+    known: "Visit | None" = None
     bound: Array = field(init=False)
+    whole: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         self.bound = np.full(len(self.certificate.claims), -np.inf)
-        self.bounder = Bounder(self.network, self.certificate.region)
+        self.bounder = Bounder(self.network, self.certificate.region) if self.known is None else self.known.bounder
         self.claiming = Claiming(self.certificate, self.trees, self.bounder)
         self._cuts: list[Cuts] = []
         self._empty: list[Array] = []
@@ -75,7 +80,10 @@ class Visit:
         np.empty(FREED, np.uint8)
         roots = self.certificate.root.astype(np.int64)
         first = roots[:1]
-        self._whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first))
+        if self.known is None:
+            self.whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first))
+        else:
+            self.whole = self.known.whole
         stack = roots.tolist()
         while stack:
             together = self._together()
@@ -114,7 +122,7 @@ class Visit:
         """The parts of gates, from those of the gates above."""
         above = self.trees.above(gates)
         sources, index = np.unique(above, return_inverse=True)
-        given = [self._whole if source < 0 else self._held[source] for source in sources.tolist()]
+        given = [self.whole if source < 0 else self._held[source] for source in sources.tolist()]
         names = ("low", "high", "below", "above", "empty")
         joined = Parts(*(np.concatenate([getattr(part, name) for part in given]) for name in names))[index]
         self._release(sources[sources >= 0], np.bincount(index)[sources >= 0])
