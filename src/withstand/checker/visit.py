@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from withstand.checker.bounds import ENTRIES, Bounder, Parts, Targets
-from withstand.checker.certificate import CUT, Certificate
+from withstand.checker.certificate import CUT, NEURON_SPLIT, Certificate
 from withstand.checker.claims import Claiming, narrowed
 from withstand.checker.cut import cut
 from withstand.checker.network import Network
@@ -36,7 +36,7 @@ class Cuts(NamedTuple):
 
 @dataclass
 class Visit:
-    """One walk. bound [C]: of every claim. whole: the part that is the whole region. empty: nodes whose parts are empty.
+    """One walk. bound [C]: of every claim. whole: the whole region as a part. empty: nodes whose parts are empty.
 
     known: a walk over an earlier state of the certificate, whose neurons' bounds over the whole region are taken over.
     """
@@ -63,6 +63,7 @@ class Visit:
         self._below = gates[above >= 0][order]
         self._claims, self._claim = Ragged.sorted(self.trees.gate[self.certificate.claims.node], count)
         self._targets, self._target = Ragged.sorted(self.certificate.targets.node, count)
+        self._aimed, self._stale = np.zeros(count, np.int64), np.full(count, len(self.network.activations))
 
     @property
     def cuts(self) -> Cuts:
@@ -103,10 +104,15 @@ class Visit:
         parts = self._parts(gates)
         nodes = self.certificate.nodes
         afresh = (nodes.anchor[gates] | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
-        bare = (self.trees.parent[gates] < 0) & (self._targets.start[gates + 1] == self._targets.start[gates])
+        aimed = self._targets.start[gates + 1] > self._targets.start[gates]
+        bare = (self.trees.parent[gates] < 0) & ~aimed
+        stale = self._age(gates, aimed, int(known[0]))
         fresh = (afresh & ~bare).nonzero()[0]
         if len(fresh):
-            _put(parts, fresh, self.bounder.refine(parts[fresh], self._targets_of(gates[fresh])))
+            targets = self._targets_of(self._aimed[gates[fresh]])
+            _put(parts, fresh, self.bounder.refine(parts[fresh], targets, stale[fresh]))
+        old = ~afresh & (self.trees.parent[gates] >= 0)
+        self._stale[gates[old]] = stale[old]
         row, place = self._claims.take(gates)
         claim = self._claim[place]
         here = nodes.kind[self.certificate.claims.node[claim]] == CUT
@@ -117,6 +123,22 @@ class Visit:
             self._bound(gates, parts, row[some], claim[some])
         for k in (self._children.start[gates + 1] > self._children.start[gates]).nonzero()[0]:
             self._held[int(gates[k])] = parts[np.array([k])]
+
+    def _age(self, gates: Array, aimed: Array, root: int) -> Array:
+        """The first layer of neurons, -1 for the input, that splits have changed since the neurons behind it were last
+        bounded: for each gate. Also finds the targets that are in force there."""
+        above = self.trees.above(gates)
+        inner = above >= 0
+        self._aimed[gates] = np.where(aimed, gates, np.where(inner, self._aimed[above], root))
+        stale = np.where(inner, self._stale[above], len(self.network.activations))
+        stale[aimed | inner & (self.certificate.nodes.kind[above] == CUT)] = -1
+        steps = self.trees.steps(gates[inner], above[inner])
+        nodes, mine = self.certificate.nodes, inner.nonzero()[0]
+        bent = nodes.kind[steps.node] == NEURON_SPLIT
+        layer = np.full(len(steps.node), -1)
+        layer[bent] = self.network.layer_of[nodes.place[steps.node[bent]]]
+        np.minimum.at(stale, mine[steps.row], layer)
+        return stale
 
     def _parts(self, gates: Array) -> Parts:
         """The parts of gates, from those of the gates above."""
@@ -170,6 +192,7 @@ class Visit:
         parts.low[some[left]], parts.high[some[left]] = low[left], high[left]
 
     def _targets_of(self, gates: Array) -> Targets | None:
+        """The targets stored at gates, each for the part of its place in the list."""
         row, place = self._targets.take(gates)
         if not len(row):
             return None

@@ -8,10 +8,10 @@ from withstand.checker.builder import Builder
 from withstand.checker.functions import Kinked
 from withstand.checker.ragged import Ragged
 from withstand.graph.ir import Graph
-from withstand.verification.dual import Ascent, Dual, Found, bound
+from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.numbering import numbers
 from withstand.verification.proof import Proof
-from withstand.verification.reduced import Reduced
+from withstand.verification.reduced import Neurons, Reduced
 from withstand.verification.tighten import Slopes
 
 Array = np.ndarray
@@ -20,40 +20,31 @@ Array = np.ndarray
 class Paths:
     """The splits above every node of a certificate.
 
-    parent [N] (-1: a root), neuron [N] and side [N]: which neuron was split above the node, and the side taken. depth
-    [N]: splits above.
+    parent [N] (-1: a root), neuron [N], point [N] and side [N]: which neuron was split above the node, where, and the
+    side taken. depth [N]: splits above.
     """
 
-    def __init__(self) -> None:
-        self._held = np.zeros((4, 64), np.int64)
-        self.size = 0
+    def __init__(self, roots: int) -> None:
+        kinds = {"parent": "i8", "neuron": "i8", "side": "i8", "depth": "i8", "point": "f8"}
+        self._held = {name: np.zeros(64, kind) for name, kind in kinds.items()}
+        none = np.full(roots, -1)
+        self.size, self.parent = 0, none
+        self._append(parent=none, neuron=none, side=none, depth=none + 1, point=none)
 
-    def _row(self, number: int) -> Array:
-        return self._held[number, : self.size]
-
-    @property
-    def parent(self) -> Array:
-        return self._row(0)
-
-    @property
-    def neuron(self) -> Array:
-        return self._row(1)
-
-    @property
-    def side(self) -> Array:
-        return self._row(2)
-
-    @property
-    def depth(self) -> Array:
-        return self._row(3)
-
-    def add(self, parent: Array, neuron: Array, side: Array, depth: Array) -> None:
-        """The next nodes [K]."""
-        need = self.size + len(parent)
-        if need > self._held.shape[1]:
-            self._held = np.pad(self._held, ((0, 0), (0, 2 * need - self._held.shape[1])))
-        self._held[:, self.size : need] = parent, neuron, side, depth
+    def _append(self, **columns: Array) -> None:
+        need = self.size + len(columns["parent"])
+        for name, values in columns.items():
+            if need > len(self._held[name]):
+                self._held[name] = np.concatenate([self._held[name], np.zeros(2 * need, self._held[name].dtype)])
+            self._held[name][self.size : need] = values
         self.size = need
+        self.parent, self.neuron, self.side, self.depth, self.point = (held[:need] for held in self._held.values())
+
+    def split(self, node: Array, neuron: Array, point: Array) -> None:
+        """Nodes [K] have got children: the next 2 K nodes, all lower ones first."""
+        parent, side = np.tile(node, 2), np.repeat([0, 1], len(node))
+        depth, point = self.depth[parent] + 1, np.tile(point, 2)
+        self._append(parent=parent, neuron=np.tile(neuron, 2), side=side, depth=depth, point=point)
 
     def up(self, node: Array) -> tuple[Array, Array]:
         """All nodes from nodes [K] up to below their roots, the lowest first: which k each is of, and the node."""
@@ -68,6 +59,12 @@ class Paths:
             node = self.parent[node]
         none = np.zeros(0, np.int64)
         return np.concatenate([none, *rows]), np.concatenate([none, *nodes])
+
+    def at(self, node: Array, depth: int) -> Array:
+        """The nodes at a depth above nodes [K], which lie there or deeper."""
+        while (deeper := self.depth[node] > depth).any():
+            node = np.where(deeper, self.parent[node], node)
+        return node
 
 
 class Recorder:
@@ -88,11 +85,9 @@ class Recorder:
 
     def restart(self) -> None:
         """Forget splits and claims, but not what is known of neurons over the whole region."""
-        self.builder, self.paths = self.proof.begin(), Paths()
         groups = self.proof.rows.groups
+        self.builder, self.paths = self.proof.begin(), Paths(groups)
         self.roots = np.array([self.builder.root(np.array([group])) for group in range(groups)])
-        none = np.full(groups, -1)
-        self.paths.add(none, none, np.zeros(groups, int), np.zeros(groups, int))
 
     def of(self, network: Reduced) -> Array:
         """The checker's numbers of the neurons of a reduced network: [U]."""
@@ -138,11 +133,9 @@ class Recorder:
 
     def split(self, network: Reduced, node: Tensor, neuron: Tensor, point: Tensor) -> Tensor:
         """The children of nodes [K] split at neurons [K] of a reduced network: all lower ones, then all upper ones."""
-        parent, place = node.numpy(), self.of(network)[neuron.numpy()]
-        children = np.concatenate(self.builder.split_neuron(parent, place, point.double().numpy()))
-        side = np.repeat([0, 1], len(parent))
-        self.paths.add(np.tile(parent, 2), np.tile(place, 2), side, np.tile(self.paths.depth[parent] + 1, 2))
-        return torch.from_numpy(children)
+        parent, place, at = node.numpy(), self.of(network)[neuron.numpy()], point.double().numpy()
+        self.paths.split(parent, place, at)
+        return torch.from_numpy(np.concatenate(self.builder.split_neuron(parent, place, at)))
 
     def claim(self, network: Reduced, found: Found, mix: Tensor, group: Tensor, node: Tensor) -> Array:
         """Claim the groups [K] of domains at nodes [K], with the choices that bound them; gives the claims' numbers."""
@@ -157,6 +150,53 @@ class Recorder:
         chosen = torch.where(found.parts >= 0, dual.lower, dual.upper)
         rows = self.builder.slopes(neurons, self.shares(neurons, dual.lower, chosen))
         return self.builder.claim(at, group.numpy(), weights, rows, self.multipliers(neurons, dual, at))
+
+    def stored(self, neurons: Array, claim: Array) -> tuple[Tensor, Tensor]:
+        """Prices of the neurons [K, U] and mix of rows [K, R] of claims [K]."""
+        certificate = self.builder.certificate(claim)
+        held, (lists, members) = certificate.claims, self._members
+        mix, price = np.zeros((len(claim), len(members))), np.zeros((len(claim), len(neurons)))
+        owner, place = lists.take(held.group)
+        mix[owner, members[place]] = held.weight
+        where = np.full(self.proof.network.neurons, -1)
+        where[neurons] = np.arange(len(neurons))
+        row, above = self.paths.up(held.node)
+        first = np.cumsum(held.count) - held.count
+        told = (held.count[row] > 0) & (where[self.paths.neuron[above]] >= 0)
+        row, above = row[told], above[told]
+        place = where[self.paths.neuron[above]]
+        np.add.at(price, (row, place), held.multipliers[first[row] + self.paths.depth[above] - 1])
+        return torch.from_numpy(price), torch.from_numpy(mix)
+
+    def aims(self, network: Reduced) -> list[Slopes]:
+        """The slopes with which the checker bounds the neurons of a network afresh, for each block but the first; where
+        none are stored, those of plain CROWN over the whole region, about as the checker does it."""
+        neurons, lower = self.of(network), start(network).lower[0]
+        found, first = [], 0
+        for number, block in enumerate(network.blocks):
+            if not isinstance(block, Neurons):
+                continue
+            if first:
+                rows = lower[:first].repeat(2 * len(block), 1)
+                for k, row in enumerate(rows):
+                    key = int(neurons[first + k % len(block)]), k >= len(block)
+                    if key in self._targets:
+                        row.copy_(self.values(neurons[:first], *self._targets[key], row))
+                found.append(Slopes(number, first, rows))
+            first += len(block)
+        return found
+
+    def values(self, neurons: Array, listed: Array, shares: Array, default: Tensor) -> Tensor:
+        """Slopes of neurons [n] from shares of those listed, as certificates have them."""
+        known = np.full(self.proof.network.neurons, np.nan)
+        known[listed] = np.where(self._kinks[2][listed], np.rint(shares * 255) / 255, shares)
+        return self.slopes(neurons, known[None, neurons], default[None])[0]
+
+    def slopes(self, neurons: Array, stored: Array, default: Tensor) -> Tensor:
+        """Slopes [K, n] of neurons [n] from what certificates have, NaN where nothing is."""
+        left, right, kinked, _ = (part[neurons] for part in self._kinks)
+        found = np.where(kinked, left + (right - left) * stored, stored)
+        return torch.where(torch.from_numpy(np.isnan(found)), default, torch.from_numpy(found))
 
     def shares(self, neurons: Array, lower: Tensor, chosen: Tensor) -> Array:
         """Slopes [K, n] of neurons [n] as certificates have them: where there is a kink the share of the way between
