@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from real_data import mnist_images, shared
-from tiny import distance_net, random_net, random_rows
+from tiny import random_net
 from varied import made, normal
 
 from withstand.checker.certificate import NEURON_SPLIT

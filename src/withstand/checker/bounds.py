@@ -71,16 +71,19 @@ class Bounder:
         unknown = np.full((1, self.network.neurons), np.inf)
         return Parts(self.region.low[None], self.region.high[None], -unknown, unknown, np.zeros(1, bool))
 
-    def refine(self, parts: Parts, targets: Targets | None = None, stale: Array | None = None) -> Parts:
+    def refine(
+        self, parts: Parts, targets: Targets | None = None, twice: bool = False, stale: Array | None = None
+    ) -> Parts:
         """The parts with bounds of all neurons computed afresh and intersected with those they have.
 
-        stale [K]: the activation up to whose neurons nothing has changed since bounds were last computed (-1: the input
-        has), so that only those behind it are bounded by rows.
+        twice: neurons left undecided are bounded once more, over parallel lines. stale [K]: the activation up to whose
+        neurons nothing has changed since bounds were last computed (-1: the input has), so that rows can only help
+        behind it.
         """
         crossed = (parts.low > parts.high).any(1)
         high = np.maximum(parts.low, parts.high)
         values: dict[int, Interval] = {0: (parts.low, high)}
-        walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed))
+        walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed), twice)
         learning, layer = len(self.sizes.magnitude) == 1, 0
         for step in self.network.steps:
             if isinstance(step, Affine):
@@ -105,11 +108,13 @@ class Bounder:
 
 @dataclass
 class _Walk:
-    """One pass over all layers for some parts; `lines` are those of the layers done with."""
+    """One pass over all layers for some parts; `lines` are those of the layers done with, `parallel` other ones."""
 
     bounder: Bounder
     parts: Parts
+    twice: bool
     lines: dict[int, Relaxation] = field(default_factory=dict)
+    parallel: dict[int, Relaxation] = field(default_factory=dict)
 
     def bound(self, step: Activation, interval: Interval, targets: Targets | None, behind: Array) -> Interval:
         """Bounds of the neurons before an activation, and with them its lines. behind [K]: where rows may help."""
@@ -119,9 +124,14 @@ class _Walk:
         self._settle(below, above)
         exact = step.source in self.bounder.network.unmixed and self.bounder.region.norm == "box"
         if not exact and step.source not in self.bounder.network.images:
-            self._tighten(step, targets, behind)
+            self._tighten(step, targets, behind, self.lines)
             self._settle(below, above)
+            if self.twice and self.parallel:
+                self._tighten(step, None, behind, self.parallel)
+                self._settle(below, above)
         self.lines[step.out] = step.function.lines(below, above, None)
+        if self.twice:
+            self.parallel[step.out] = step.function.lines(below, above, step.function.parallel(below, above))
         return below, above
 
     def _settle(self, below: Array, above: Array) -> None:
@@ -129,14 +139,14 @@ class _Walk:
         self.parts.empty[:] |= (below > above).any(1)
         np.maximum(above, below, out=above)
 
-    def _tighten(self, step: Activation, targets: Targets | None, behind: Array) -> None:
+    def _tighten(self, step: Activation, targets: Targets | None, behind: Array, lines: dict[int, Relaxation]) -> None:
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         wanted = step.function.undecided(below, above) & (behind & ~self.parts.empty)[:, None]
         mine = self._targeted(step, targets, wanted)
         network = self.bounder.network
         width = network.inputs // 4 if reads_windows(network, step.source) else max(network.sizes)
         for part, index in _batches(wanted, ENTRIES // max(1, width) // 2):
-            found = self._both(step, part, index)
+            found = self._both(step, part, index, lines)
             place = (part[:, None], index)
             below[place] = np.maximum(below[place], found[:, : index.shape[1]])
             above[place] = np.minimum(above[place], -found[:, index.shape[1] :])
@@ -157,16 +167,16 @@ class _Walk:
         wanted &= ~sides.all(0)
         return mine
 
-    def _both(self, step: Activation, part: Array, index: Array) -> Array:
+    def _both(self, step: Activation, part: Array, index: Array, over: dict[int, Relaxation]) -> Array:
         """Lower bounds of neurons index [k, R] of the parts [k], then of their negatives: [k, 2R]."""
         bounder = self.bounder
-        begun = windowed(bounder.network, bounder.sizes, step, part.repeat(index.shape[1]), index.ravel(), self.lines)
+        begun = windowed(bounder.network, bounder.sizes, step, part.repeat(index.shape[1]), index.ravel(), over)
         if begun is None:
             rows, start = units(bounder.network, bounder.sizes, step, index)
         else:
             rows, start = begun
             part = part[:1] if len(self.parts) == 1 else part.repeat(index.shape[1])
-        lines = {out: line.of(part) for out, line in self.lines.items()} if start else {}
+        lines = {out: line.of(part) for out, line in over.items()} if start else {}
         left = descend(bounder.network, rows, start, lines)
         found = bounder.lower(rows, left, self.parts.low[part], self.parts.high[part])
         return found if begun is None else found.reshape(*index.shape, 2).swapaxes(1, 2).reshape(len(index), -1)

@@ -1,13 +1,16 @@
 """The check of a certificate: every bound is computed again, and the trees must prove every group."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from withstand.checker.bounds import Parts
 from withstand.checker.certificate import CUT, LEAF, Certificate
+from withstand.checker.claims import Bounded
 from withstand.checker.file import load
 from withstand.checker.network import Network
 from withstand.checker.reading import read_network
@@ -72,19 +75,38 @@ def _checked(
 ) -> Report:
     held = certificate if isinstance(certificate, Certificate) else load(certificate)
     net = network if isinstance(network, Network) else read_network(network)
-    nodes, groups = held.nodes, len(held.tree)
-    counts = int((nodes.kind == LEAF).sum()), int(nodes.anchor.sum()), len(held.claims)
-    threshold = held.rows.threshold
     if held.digest != net.digest:
         failure = f"The certificate is about the network {held.digest[:16]} (sha256), not {net.digest[:16]}."
-        return Report(False, "", (-np.inf,) * groups, threshold, *counts, time.perf_counter() - began, failure)
-    trees = validate(held, net)
-    visit = Visit(held, net, trees)
-    visit.run()
-    failure = _failed_claim(held, visit.bound) or _hole(trees, visit)
+        least, seconds = (-np.inf,) * len(held.tree), time.perf_counter() - began
+        return Report(False, "", least, held.rows.threshold, *_counts(held), seconds, failure)
+    return conclude(walk(held, net), began)
+
+
+def walk(
+    certificate: Certificate,
+    network: Network,
+    wanted: Array | None = None,
+    watch: Callable[[Visit, Array, Parts, Bounded], None] = lambda *found: None,
+    known: Visit | None = None,
+) -> Visit:
+    """All that can be computed of a certificate, or what the claims `wanted` [k] need (see `Visit`).
+
+    Raises InputError when the certificate cannot be used.
+    """
+    with np.errstate(all="ignore"):
+        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, known)
+        visit.run()
+    return visit
+
+
+def conclude(visit: Visit, began: float) -> Report:
+    """The report on a certificate all of whose claims were bounded. began: `time.perf_counter` at the start."""
+    held = visit.certificate
+    with np.errstate(all="ignore"):
+        failure = _failed_claim(held, visit.bound) or _hole(visit.trees, visit)
     least = tuple(_least(held, visit).tolist())
     grade = "" if failure else GRADE
-    return Report(not failure, grade, least, threshold, *counts, time.perf_counter() - began, failure)
+    return Report(not failure, grade, least, held.rows.threshold, *_counts(held), time.perf_counter() - began, failure)
 
 
 def claim_bounds(certificate: Certificate, network: Network) -> Array:
@@ -93,19 +115,13 @@ def claim_bounds(certificate: Certificate, network: Network) -> Array:
 
     Raises InputError when the certificate cannot be used.
     """
-    return visited(certificate, network).bound
+    return walk(certificate, network).bound
 
 
-def visited(certificate: Certificate, network: Network, known: Visit | None = None) -> Visit:
-    """The walk over a certificate, with all bounds that it computes. known: a walk over an earlier state of the same
-    certificate with the same targets, which saves the bounds of neurons over the whole region.
-
-    Raises InputError when the certificate cannot be used.
-    """
-    with np.errstate(all="ignore"):
-        visit = Visit(certificate, network, validate(certificate, network), known)
-        visit.run()
-    return visit
+def _counts(certificate: Certificate) -> tuple[int, int, int]:
+    """Leaves, anchors and claims."""
+    nodes = certificate.nodes
+    return int((nodes.kind == LEAF).sum()), int((nodes.anchor > 0).sum()), len(certificate.claims)
 
 
 def _at_cut(certificate: Certificate) -> Array:

@@ -1,14 +1,14 @@
 """The walk over a certificate's trees, in which every bound is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from withstand.checker.bounds import ENTRIES, Bounder, Parts, Targets
-from withstand.checker.certificate import CUT, NEURON_SPLIT, Certificate
-from withstand.checker.claims import Claiming, narrowed
+from withstand.checker.certificate import CUT, NEURON_SPLIT, TWICE, Certificate
+from withstand.checker.claims import Bounded, Claiming, narrowed
 from withstand.checker.cut import cut
 from withstand.checker.network import Network
 from withstand.checker.ragged import Ragged
@@ -36,14 +36,18 @@ class Cuts(NamedTuple):
 
 @dataclass
 class Visit:
-    """One walk. bound [C]: of every claim. whole: the whole region as a part. empty: nodes whose parts are empty.
-
-    known: a walk over an earlier state of the certificate, whose neurons' bounds over the whole region are taken over.
+    """One walk. wanted: the claims to bound (all unless given), besides those of the cuts above them. bound [C]: of
+    every claim, minus infinity where it was not wanted. whole: the whole region as a part. empty: nodes whose parts are
+    empty. watch: is told of the walk, claims, their parts and what was found, but for those of cuts, and may raise an
+    exception to end the walk. known: a walk over an earlier state of the certificate, whose bounds over the whole
+    region are taken over.
     """
 
     certificate: Certificate
     network: Network
     trees: Trees
+    wanted: Array | None = None
+    watch: Callable[["Visit", Array, Parts, Bounded], None] = lambda *found: None
     known: "Visit | None" = None
     bound: Array = field(init=False)
     whole: Parts = field(init=False)
@@ -57,11 +61,14 @@ class Visit:
         self._held: dict[int, Parts] = {}
         self._waiting: dict[int, int] = {}
         count = len(self.certificate.nodes)
-        gates = (self.trees.gate == np.arange(count)).nonzero()[0]
+        claims, visited = self._asked()
+        gates = visited.nonzero()[0]
         above = self.trees.above(gates)
         self._children, order = Ragged.sorted(np.maximum(above, 0)[above >= 0], count)
         self._below = gates[above >= 0][order]
-        self._claims, self._claim = Ragged.sorted(self.trees.gate[self.certificate.claims.node], count)
+        self._roots = self.certificate.root[visited[self.certificate.root]].astype(np.int64)
+        self._claims, order = Ragged.sorted(self.trees.gate[self.certificate.claims.node[claims]], count)
+        self._claim = claims[order]
         self._targets, self._target = Ragged.sorted(self.certificate.targets.node, count)
         self._aimed, self._stale = np.zeros(count, np.int64), np.full(count, len(self.network.activations))
 
@@ -79,19 +86,35 @@ class Visit:
     def run(self) -> None:
         """Walk all trees."""
         np.empty(FREED, np.uint8)
-        roots = self.certificate.root.astype(np.int64)
-        first = roots[:1]
+        first = self.certificate.root[:1].astype(np.int64)
         if self.known is None:
-            self.whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first))
+            twice = bool((self.certificate.nodes.anchor[first] == TWICE).any())
+            self.whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first), twice)
         else:
             self.whole = self.known.whole
-        stack = roots.tolist()
+        stack = self._roots.tolist()
         while stack:
             together = self._together()
             gates = np.array(stack[-together:])
             del stack[-together:]
             self._work(gates, first)
             stack += self._below[self._children.take(gates)[1]].tolist()
+
+    def _asked(self) -> tuple[Array, Array]:
+        """The claims to bound, and which nodes are gates on the way to them."""
+        node = self.certificate.claims.node
+        if self.wanted is None:
+            return np.arange(len(node)), self.trees.gate == np.arange(len(self.trees.gate))
+        visited = np.zeros(len(self.trees.gate), bool)
+        gates = np.unique(self.trees.gate[node[self.wanted]])
+        while len(gates):
+            visited[gates] = True
+            above = np.unique(self.trees.above(gates))
+            gates = above[(above >= 0) & ~visited[above]]
+        asked = np.zeros(len(node), bool)
+        asked[self.wanted] = True
+        asked |= visited[node] & (self.certificate.nodes.kind[node] == CUT)
+        return asked.nonzero()[0], visited
 
     def _together(self) -> int:
         size = self.network.neurons + self.network.inputs
@@ -103,14 +126,16 @@ class Visit:
         """Bound the parts of gates, then the claims there and below, down to the next gates."""
         parts = self._parts(gates)
         nodes = self.certificate.nodes
-        afresh = (nodes.anchor[gates] | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
+        afresh = ((nodes.anchor[gates] > 0) | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
         aimed = self._targets.start[gates + 1] > self._targets.start[gates]
         bare = (self.trees.parent[gates] < 0) & ~aimed
-        stale = self._age(gates, aimed, int(known[0]))
-        fresh = (afresh & ~bare).nonzero()[0]
-        if len(fresh):
-            targets = self._targets_of(self._aimed[gates[fresh]])
-            _put(parts, fresh, self.bounder.refine(parts[fresh], targets, stale[fresh]))
+        twice = nodes.anchor[gates] == TWICE
+        stale = self._age(gates, aimed | twice, aimed, int(known[0]))
+        for again in (False, True):
+            fresh = (afresh & ~bare & (twice == again)).nonzero()[0]
+            if len(fresh):
+                targets = self._targets_of(self._aimed[gates[fresh]])
+                _put(parts, fresh, self.bounder.refine(parts[fresh], targets, again, stale[fresh]))
         old = ~afresh & (self.trees.parent[gates] >= 0)
         self._stale[gates[old]] = stale[old]
         row, place = self._claims.take(gates)
@@ -124,14 +149,14 @@ class Visit:
         for k in (self._children.start[gates + 1] > self._children.start[gates]).nonzero()[0]:
             self._held[int(gates[k])] = parts[np.array([k])]
 
-    def _age(self, gates: Array, aimed: Array, root: int) -> Array:
+    def _age(self, gates: Array, anew: Array, aimed: Array, root: int) -> Array:
         """The first layer of neurons, -1 for the input, that splits have changed since the neurons behind it were last
-        bounded: for each gate. Also finds the targets that are in force there."""
+        bounded: for each gate. anew: where other lines than above are used. Also finds the targets in force there."""
         above = self.trees.above(gates)
         inner = above >= 0
         self._aimed[gates] = np.where(aimed, gates, np.where(inner, self._aimed[above], root))
         stale = np.where(inner, self._stale[above], len(self.network.activations))
-        stale[aimed | inner & (self.certificate.nodes.kind[above] == CUT)] = -1
+        stale[anew | inner & (self.certificate.nodes.kind[above] == CUT)] = -1
         steps = self.trees.steps(gates[inner], above[inner])
         nodes, mine = self.certificate.nodes, inner.nonzero()[0]
         bent = nodes.kind[steps.node] == NEURON_SPLIT
@@ -163,6 +188,7 @@ class Visit:
         mine = narrowed(self.certificate, parts[row], self.trees.steps(node, gates[row]))
         found = self.claiming.bound(claim, mine)
         self.bound[claim] = found.bound
+        self.watch(self, claim, mine, found)
         self._empty.append(node[found.empty])
 
     def _cut(self, gates: Array, parts: Parts, row: Array, claim: Array) -> None:

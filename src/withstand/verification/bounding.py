@@ -1,13 +1,18 @@
 """Verifiers that bound each question once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from withstand.bounds.margin import Method, lower_bound
 from withstand.bounds.relax import Lower as LowerLine
+from withstand.checker.certificate import PARALLEL, TWICE
 from withstand.core.evidence import Evidence, Lower
+from withstand.core.property import Rows
 from withstand.verification.problem import Problem
+from withstand.verification.proof import Proof
 
 CHUNK = 32
 """Questions bounded together; the search may stop in between."""
@@ -22,4 +27,21 @@ def bound_rows(method: Method, problem: Problem, memory_mb: float, lower: LowerL
         part = problem.pick(rows)
         with torch.no_grad():
             bounds = lower_bound(method, part.graph, part.threat, part.x0, part.rows, lower=lower, memory_mb=memory_mb)
+        if part.proofs is not None:
+            _claim(part.proofs, part.rows, bounds, PARALLEL if method == "zonotope" else -1)
         yield Lower(rows, part.rows.combine(bounds), problem.grade)
+
+
+def _claim(proofs: Sequence[Proof], rows: Rows, bounds: Tensor, slopes: int) -> None:
+    """A certificate of one part for each question, each group claimed by its best row."""
+    groups = int(rows.group.max()) + 1
+    members = [(rows.group == number).nonzero().squeeze(1) for number in range(groups)]
+    weights = np.zeros((len(proofs), groups, max(map(len, members))))
+    for number, mine in enumerate(members):
+        weights[np.arange(len(proofs)), number, bounds[:, mine].argmax(1).cpu().numpy()] = 1
+    for proof, weight in zip(proofs, weights, strict=True):
+        builder = proof.begin()
+        root = np.full(groups, builder.root())
+        if slopes == PARALLEL:
+            builder.anchor(root[:1], TWICE)
+        builder.claim(root, np.arange(groups), weight, np.full(groups, slopes))

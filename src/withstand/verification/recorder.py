@@ -152,17 +152,16 @@ class Recorder:
         return self.builder.claim(at, group.numpy(), weights, rows, self.multipliers(neurons, dual, at))
 
     def stored(self, neurons: Array, claim: Array) -> tuple[Tensor, Tensor]:
-        """Prices of the neurons [K, U] and mix of rows [K, R] of claims [K]."""
-        certificate = self.builder.certificate(claim)
-        held, (lists, members) = certificate.claims, self._members
+        """Prices of the neurons [K, U] and mix of rows [K, R] of those claims [K] of the certificate so far."""
+        held, (lists, members) = self.builder.certificate().claims, self._members
         mix, price = np.zeros((len(claim), len(members))), np.zeros((len(claim), len(neurons)))
-        owner, place = lists.take(held.group)
-        mix[owner, members[place]] = held.weight
+        owner, place = lists.take(held.group[claim])
+        mix[owner, members[place]] = held.weight[Ragged.of(np.diff(lists.start)[held.group]).take(claim)[1]]
         where = np.full(self.proof.network.neurons, -1)
         where[neurons] = np.arange(len(neurons))
-        row, above = self.paths.up(held.node)
-        first = np.cumsum(held.count) - held.count
-        told = (held.count[row] > 0) & (where[self.paths.neuron[above]] >= 0)
+        row, above = self.paths.up(held.node[claim])
+        first, count = (np.cumsum(held.count) - held.count)[claim], held.count[claim]
+        told = (count[row] > 0) & (where[self.paths.neuron[above]] >= 0)
         row, above = row[told], above[told]
         place = where[self.paths.neuron[above]]
         np.add.at(price, (row, place), held.multipliers[first[row] + self.paths.depth[above] - 1])

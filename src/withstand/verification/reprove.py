@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withstand.checker.check import visited
+from withstand.checker.check import walk
 from withstand.checker.visit import Visit
 from withstand.verification.batch import Batch
 from withstand.verification.branching import choose, split
@@ -87,7 +87,7 @@ class Reprover:
     def run(self) -> bool:
         """Check all claims, and prove what fails anew. Gives whether all claims hold in the end."""
         builder, level = self.recorder.builder, self.margin
-        failing = self._failing(builder.kept); self.first = len(failing)
+        failing = self._failing(builder.kept)
         if len(failing):
             self._prepare()
         for _ in range(ROUNDS):
@@ -103,12 +103,13 @@ class Reprover:
 
     def _failing(self, claim: Array) -> Array:
         """Which of some claims do not hold."""
-        certificate = self.recorder.builder.certificate(claim)
-        self.visit = visited(certificate, self.recorder.proof.network, self.visit)
-        return claim[~(self.visit.bound > certificate.rows.threshold)]
+        builder, proof = self.recorder.builder, self.recorder.proof
+        place = np.searchsorted(builder.kept, claim)
+        self.visit = walk(builder.certificate(), proof.network, place, known=self.visit)
+        return claim[~(self.visit.bound[place] > proof.rows.threshold)]
 
     def _prepare(self) -> None:
-        """The network in float64 under the bounds that the checker has over the whole region, and the slopes of anchors."""
+        """The network in float64 under the checker's bounds over the whole region, and the slopes of anchors."""
         assert self.visit is not None
         whole = _doubled(self.recorder.whole)
         neurons = self.recorder.of(whole)
@@ -123,18 +124,19 @@ class Reprover:
     def _domains(self, claim: Array) -> Open:
         """The domains of claims, with the choices that were stored and the checker's bounds over the whole region."""
         assert self.visit is not None
-        recorder, certificate = self.recorder, self.recorder.builder.certificate(claim)
-        node = certificate.claims.node.astype(np.int64)
+        recorder, held = self.recorder, self.recorder.builder.certificate().claims
+        place = np.searchsorted(recorder.builder.kept, claim)
+        node = held.node[place].astype(np.int64)
         dual = start(self.network)[torch.zeros(len(claim), dtype=torch.long)]
-        price, mix = recorder.stored(self.neurons, claim)
-        slopes = self.visit.claiming.slopes(certificate.claims.slopes)[:, self.neurons]
+        price, mix = recorder.stored(self.neurons, place)
+        slopes = self.visit.claiming.slopes(held.slopes[place])[:, self.neurons]
         lower, upper = (recorder.slopes(self.neurons, slopes, own) for own in (dual.lower, dual.upper))
         dual = self._cut(replace(dual, lower=lower, upper=upper, price=price), node)
         root = replace(dual, low=self.network.low.expand_as(lower), high=self.network.high.expand_as(lower))
         root = replace(root, phase=torch.zeros_like(lower), price=torch.zeros_like(lower))
         above = bound(self.network, root, mix, Ascent(steps=0)).bound
         depth = torch.from_numpy(recorder.paths.depth[node])
-        group = torch.from_numpy(certificate.claims.group.astype(np.int64))
+        group = torch.from_numpy(held.group[place].astype(np.int64))
         return Open(dual, mix, group, torch.from_numpy(node), above, depth)
 
     def _cut(self, dual: Dual, node: Array) -> Dual:

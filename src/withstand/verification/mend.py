@@ -1,0 +1,238 @@
+"""Certificates that hold: what a search claimed is bounded by the checker, and parts whose claims fail are split on.
+
+A search computes in float32 and has bounds of its own, so that some of its claims miss the threshold by a little when
+the checker bounds them. Such a claim is taken back. Its node's leaves get neurons bounded afresh, and are halved, at an
+input where there are few and else at a neuron, until everything holds or the limit of work is reached.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from withstand.checker.bounds import Parts
+from withstand.checker.certificate import CUT, LEAF, ONCE, TWICE, Certificate
+from withstand.checker.check import Report, check, conclude, walk
+from withstand.checker.claims import Bounded
+from withstand.checker.visit import Visit
+from withstand.verification.mend_split import Split, splits
+from withstand.verification.portfolio import FEW_INPUTS
+from withstand.verification.proof import Proof
+
+Array = np.ndarray
+
+GROWTH = 4
+"""A certificate may grow to so many times its nodes, and SPARE more, while it is mended."""
+
+SPARE = 256
+
+MAX_PAIRED = 4
+"""Groups of up to so many rows are claimed by the mean of every two as well."""
+
+MANY = 16
+"""Groups of more rows are claimed by their mean, others by each row as well."""
+
+
+class OutOfTime(Exception):
+    """The time for a certificate is over."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What became of a proof: a certificate with the checker's report that it holds, or the reason why there is none."""
+
+    certificate: Certificate | None = None
+    report: Report | None = None
+    reason: str = ""
+
+
+def certify(proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified:
+    """The certificate of a question that was proved, mended where it has to be, and checked. alive: asked often; when it
+    is false the work ends."""
+    if not proof.begun:
+        return Certified(reason="the method that proved it writes no certificates")
+    try:
+        return _Mending(proof, alive).run()
+    except OutOfTime:
+        return Certified(reason="the time was over before its certificate was checked")
+
+
+class _Failed(NamedTuple):
+    """The best of the claims that failed at a node: its bound, where to split the node, and what it was made of."""
+
+    bound: float
+    split: Split
+    weight: Array
+    slopes: int
+    multipliers: Array
+
+    def below_neuron(self) -> "_Failed":
+        """The same at a child of a split neuron, which has one multiplier more."""
+        return self._replace(multipliers=np.append(self.multipliers, 0.0)) if len(self.multipliers) else self
+
+
+class _Mending:
+    """One certificate while it is mended. Claims have the builder's numbers; nodes never change theirs.
+
+    proved: bool [N, groups], where claims that hold, or cuts that leave nothing, prove a group in all of a node's part.
+    """
+
+    def __init__(self, proof: Proof, alive: Callable[[], bool]) -> None:
+        self.proof, self.builder, self.alive = proof, proof.builder, alive
+        self.members = np.bincount(proof.rows.group)
+        self.few = proof.network.inputs <= FEW_INPUTS
+        self.failed: dict[int, dict[int, _Failed]] = {}
+        self.proved = np.zeros((0, proof.rows.groups), bool)
+
+    def run(self) -> Certified:
+        """Bound, split, and bound what is new, until nothing is open."""
+        began, certificate = time.perf_counter(), self.builder.certificate()
+        limit = GROWTH * len(certificate.nodes) + SPARE
+        report = conclude(self._bound(certificate, self.builder.kept), began)
+        while not report.holds:
+            certificate = self.builder.certificate()
+            node, group = self._open(certificate)
+            if not len(node):
+                report = check(certificate, self.proof.network)
+                break
+            if len(certificate.nodes) > limit:
+                return Certified(reason=f"its certificate would need more than {limit:,} parts")
+            if not len(fresh := self._mend(certificate, node, group)):
+                return Certified(reason="its certificate does not hold, and no split would mend it")
+            self._bound(self.builder.certificate(), fresh)
+        return Certified(certificate, report) if report.holds else Certified(reason=report.failure)
+
+    def _bound(self, certificate: Certificate, fresh: Array) -> Visit:
+        """Bound claims anew. Of those of one group at one node the best is kept, if it holds."""
+        place = np.searchsorted(self.builder.kept, fresh)
+        visit = walk(certificate, self.proof.network, place, self._watch(certificate))
+        claims = certificate.claims
+        node, group, bound = claims.node[place], claims.group[place], visit.bound[place]
+        free = (certificate.nodes.kind[node] != CUT).nonzero()[0]
+        order = free[np.lexsort((-bound[free], group[free], node[free]))]
+        first = np.ones(len(order), bool)
+        first[1:] = (np.diff(node[order]) != 0) | (np.diff(group[order]) != 0)
+        holds = first & (bound[order] > self.proof.rows.threshold)
+        self.builder.drop(fresh[order[~holds]])
+        grown = np.zeros((len(certificate.nodes) - len(self.proved), self.proved.shape[1]), bool)
+        self.proved = np.concatenate([self.proved, grown])
+        self.proved[node[order], group[order]] = False
+        self.proved[node[order[holds]], group[order[holds]]] = True
+        self.proved[visit.cuts.node, visit.cuts.group] = visit.cuts.gone
+        self.proved[visit.empty] = True
+        return visit
+
+    def _watch(self, certificate: Certificate) -> Callable[[Visit, Array, Parts, Bounded], None]:
+        """Learns where to split the nodes of claims that fail."""
+        claims, widths = certificate.claims, self.members[certificate.claims.group]
+        weights = np.concatenate([[0], np.cumsum(widths)])
+        multipliers = np.concatenate([[0], np.cumsum(claims.count)])
+
+        def watch(visit: Visit, claim: Array, parts: Parts, found: Bounded) -> None:
+            if not self.alive():
+                raise OutOfTime
+            bad = (~(found.bound > self.proof.rows.threshold)).nonzero()[0]
+            if not len(bad):
+                return
+            where = splits(visit.claiming, claim[bad], parts[bad], found.slope[bad])
+            for k, split in zip(bad.tolist(), where, strict=True):
+                number, node = int(claim[k]), int(claims.node[claim[k]])
+                held, group = self.failed.setdefault(node, {}), int(claims.group[claim[k]])
+                if group in held and held[group].bound >= found.bound[k]:
+                    continue
+                held[group] = _Failed(
+                    float(found.bound[k]),
+                    split,
+                    claims.weight[weights[number] : weights[number + 1]],
+                    int(claims.slopes[number]),
+                    claims.multipliers[multipliers[number] : multipliers[number + 1]],
+                )
+
+        return watch
+
+    def _open(self, certificate: Certificate) -> tuple[Array, Array]:
+        """The nodes [K] and groups [K] to prove yet: leaves, and cuts without a claim of the group."""
+        nodes, claims = certificate.nodes, certificate.claims
+        cutting = np.zeros_like(self.proved)
+        cutting[claims.node, claims.group] = True
+        place, wanted = certificate.root, certificate.tree == np.arange(len(certificate.root))[:, None]
+        found, groups = [np.zeros(0, int)], [np.zeros(0, int)]
+        while len(place):
+            wanted = wanted & ~self.proved[place]
+            ends = (nodes.kind[place] == LEAF)[:, None] | ((nodes.kind[place] == CUT)[:, None] & ~cutting[place])
+            end, group = (wanted & ends).nonzero()
+            found.append(place[end])
+            groups.append(group)
+            wanted = wanted & ~ends
+            place, wanted = place[wanted.any(1)], wanted[wanted.any(1)]
+            child = nodes.child[place].T
+            below = child >= 0
+            place, wanted = child[below], np.concatenate([wanted[below[0]], wanted[below[1]]])
+        return np.concatenate(found), np.concatenate(groups)
+
+    def _mend(self, certificate: Certificate, node: Array, group: Array) -> Array:
+        """Claim open leaves over neurons bounded afresh; where that has failed cut them, and where that too has failed
+        halve them. Gives the claims to bound."""
+        cuts, kept = certificate.nodes.kind == CUT, self.builder.kept
+        below_cut = np.zeros(len(cuts), bool)
+        below_cut[certificate.nodes.child[cuts, 0]] = True
+        fresh: list[Array] = []
+        for leaf in np.unique(node).tolist():
+            groups, failed = group[node == leaf], self.failed.get(leaf)
+            if cuts[leaf]:
+                self._claim(np.array([leaf]), groups)
+                fresh.append(self._below(certificate, kept, leaf))
+                continue
+            if failed is None:
+                fresh.append(self._claim(np.array([leaf]), groups))
+                continue
+            split = min(failed.values(), key=lambda one: one.bound).split
+            if split.place < 0:
+                return np.zeros(0, int)
+            if split.input and not below_cut[leaf]:
+                self._claim(np.array([leaf]), groups, failed)
+                children = self.builder.cut(np.array([leaf]))
+            else:
+                halve = self.builder.split_input if split.input else self.builder.split_neuron
+                sides = halve(np.array([leaf]), np.array([split.place]), np.array([split.point]))
+                children = np.concatenate(sides)
+                if not split.input:
+                    failed = {number: one.below_neuron() for number, one in failed.items()}
+            fresh.append(self._claim(children, groups, failed))
+        return np.unique(np.concatenate(fresh))
+
+    def _below(self, certificate: Certificate, kept: Array, node: int) -> Array:
+        """The claims below a node, all of whose bounds a new claim there changes."""
+        children = certificate.nodes.child[node]
+        below = np.zeros(len(certificate.nodes), bool)
+        while len(children := children[children >= 0]):
+            below[children] = True
+            children = certificate.nodes.child[children].ravel()
+        self.proved[below] = False
+        return kept[below[certificate.claims.node]]
+
+    def _claim(self, node: Array, group: Array, failed: dict[int, _Failed] | None = None) -> Array:
+        """Claims of groups at nodes: of every row, of means, and made as the one that failed above."""
+        self.builder.anchor(node, TWICE if self.few else ONCE)
+        made = []
+        for number in group.tolist():
+            weights = self._weights(self.members[number])
+            at, groups = np.repeat(node, len(weights)), np.full(len(node) * len(weights), number)
+            made.append(self.builder.claim(at, groups, np.tile(weights, (len(node), 1))))
+            if failed is None or number not in failed:
+                continue
+            one, groups = failed[number], np.full(len(node), number)
+            weight, multipliers = (np.tile(a, (len(node), 1)) for a in (one.weight, one.multipliers))
+            slopes = np.full(len(node), one.slopes)
+            made.append(self.builder.claim(node, groups, weight, slopes, multipliers if multipliers.size else None))
+        return np.concatenate(made)
+
+    def _weights(self, size: int) -> Array:
+        """Weights of a group's rows that are worth a claim."""
+        rows, mean = np.eye(size), np.full((1, size), 1 / size)
+        if size == 1 or size > MANY:
+            return mean
+        pairs = [(rows[i] + rows[j]) / 2 for i in range(size) for j in range(i)] if 2 < size <= MAX_PAIRED else []
+        return np.stack([*rows, mean[0], *pairs])
