@@ -37,19 +37,21 @@ class Cuts(NamedTuple):
 @dataclass
 class Visit:
     """One walk. wanted: the claims to bound (all unless given), besides those of the cuts above them. bound [C]: of
-    every claim, minus infinity where it was not wanted. empty: nodes whose parts are empty. watch: is told of the walk, claims,
-    their parts and what was found, but for those of cuts, and may raise an exception to end the walk."""
+    every claim, minus infinity where it was not wanted. empty: nodes whose parts are empty. watch: is told of the walk,
+    claims, their parts and what was found, but for those of cuts. pulse: is called often, and may raise an exception to
+    end the walk."""
 
     certificate: Certificate
     network: Network
     trees: Trees
     wanted: Array | None = None
     watch: Callable[["Visit", Array, Parts, Bounded], None] = lambda *found: None
+    pulse: Callable[[], None] = lambda: None
     bound: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.bound = np.full(len(self.certificate.claims), -np.inf)
-        self.bounder = Bounder(self.network, self.certificate.region)
+        self.bounder = Bounder(self.network, self.certificate.region, self.pulse)
         self.claiming = Claiming(self.certificate, self.trees, self.bounder)
         self._cuts: list[Cuts] = []
         self._empty: list[Array] = []
