@@ -143,13 +143,13 @@ class _Mending:
         first = np.ones(len(order), bool)
         first[1:] = (np.diff(node[order]) != 0) | (np.diff(group[order]) != 0)
         holds = first & (bound[order] > self.proof.rows.threshold + ROOM)
-        self.builder.drop(fresh[order[~holds]])
         self._learn(visit, fresh, visit.bound[place])
+        self.builder.drop(fresh[order[~holds]])
         self.proved[node[order], group[order]] = False
         self.proved[node[order[holds]], group[order[holds]]] = True
 
     def _learn(self, visit: Visit, claim: Array, bound: Array) -> None:
-        nodes, most = len(visit.certificate.nodes), int(claim.max(initial=-1)) + 1
+        nodes, most = len(visit.certificate.nodes), int(self.builder.kept.max(initial=-1)) + 1
         grown = np.zeros((nodes - len(self.proved), self.proved.shape[1]), bool)
         self.proved = np.concatenate([self.proved, grown])
         self.empty = np.concatenate([self.empty, np.zeros(nodes - len(self.empty), bool)])
