@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import exact_least_margin, random_net, random_rows, relu_net
 
-from withstand.checker.certificate import TWICE
+from withstand.checker.certificate import NEURON_SPLIT, TWICE
 from withstand.checker.check import check
 from withstand.checker.file import load, save
 from withstand.checker.network import Network
@@ -177,7 +177,7 @@ def test_what_does_not_hold_gets_the_reason_and_no_certificate():
 
 
 def test_a_limit_of_time_ends_the_work():
-    _, proof = wide(0, 0.3)
+    _, proof = distance(1.01)
     began = time.monotonic()
     found = certify(proof, lambda: False)
     assert found.certificate is None
