@@ -254,7 +254,7 @@ def test_bad_slopes():
     broken(change(certificate, "slopes.list", np.array([3], np.int32)), "a list of neurons that does not exist")
     targets = certificate.targets
     one = np.zeros(1, np.int32)
-    leaf = (~certificate.nodes.anchor).nonzero()[0][:1].astype(np.int32)
+    leaf = (certificate.nodes.anchor == 0).nonzero()[0][:1].astype(np.int32)
     if len(leaf):
         at_leaf = replace(targets, node=leaf, neuron=one, upper=np.zeros(1, bool), slopes=one)
         broken(replace(certificate, targets=at_leaf), "no anchor")

@@ -104,27 +104,33 @@ def verify(
         wall, cpu = time.perf_counter(), time.process_time()
         starts = range(0, len(question.data), BLOCK)
         verdicts = [v for start in starts for v in _prove(question, replay, verifiers, start, clock, shelf)]
-        status = [verdict.status.value for verdict in verdicts]
-        grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
-        n = len(status)
-        counts = {verdict.value: status.count(verdict.value) for verdict in Status}
-        return Verified(
-            n=n,
-            method=method,
-            clean_accuracy=1 - counts["invalid"] / n,
-            certified_accuracy=counts["proved"] / n,
-            counts=counts,
-            grade=min(grades, key=RANK.__getitem__).value if grades else None,
-            cpu_seconds=time.process_time() - cpu,
-            seconds=time.perf_counter() - wall,
-            status=status,
-            bounds=[verdict.bound for verdict in verdicts],
-            why=why,
-            domains=[verdict.domains for verdict in verdicts],
-            open=[verdict.open for verdict in verdicts],
-            reasons=[verdict.reason for verdict in verdicts],
-            certificates=[] if shelf is None else shelf.files,
-        )
+        files = [] if shelf is None else shelf.files
+        return _summed(method, why, verdicts, files, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def _summed(
+    method: str, why: str, verdicts: list[Verdict], files: list[str], cpu_seconds: float, seconds: float
+) -> Verified:
+    status = [verdict.status.value for verdict in verdicts]
+    grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
+    counts = {verdict.value: status.count(verdict.value) for verdict in Status}
+    return Verified(
+        n=len(status),
+        method=method,
+        clean_accuracy=1 - counts["invalid"] / len(status),
+        certified_accuracy=counts["proved"] / len(status),
+        counts=counts,
+        grade=min(grades, key=RANK.__getitem__).value if grades else None,
+        cpu_seconds=cpu_seconds,
+        seconds=seconds,
+        status=status,
+        bounds=[verdict.bound for verdict in verdicts],
+        why=why,
+        domains=[verdict.domains for verdict in verdicts],
+        open=[verdict.open for verdict in verdicts],
+        reasons=[verdict.reason for verdict in verdicts],
+        certificates=files,
+    )
 
 
 def _chosen(graph: Graph, threat: Threat, budget: Budget) -> tuple[list[Any], str]:

@@ -56,10 +56,14 @@ class Targets(NamedTuple):
 
 @dataclass
 class Bounder:
-    """Bounds over parts of one region, for one network. The first call of `refine` must be about the whole region."""
+    """Bounds over parts of one region, for one network. The first call of `refine` must be about the whole region.
+
+    pulse: is called before every piece of work, and may raise an exception to end it.
+    """
 
     network: Network
     region: Region
+    pulse: Callable[[], None] = lambda: None
     sizes: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +106,7 @@ class Bounder:
 
     def lower(self, rows: Rows, left: Array, low: Array, high: Array) -> Array:
         """The rows' least values over the boxes, from the coefficients that are left at the input."""
+        self.pulse()
         least, slack = self.region.least(left, low, high)
         return total(rows.constant, least, rows.slack + slack)
 

@@ -115,8 +115,8 @@ class Builder:
         """Claim groups [K] at nodes [K]. Gives the claims' numbers.
 
         weights [K, w]: of each group's rows, in the order of the rows; columns beyond the group's size are left out.
-        None: equal weights. slopes [K]: rows of slopes, -1 or None for the checker's own, or PARALLEL. multipliers [K, d]: of the
-        neuron splits from the root to the node; columns beyond their number are left out.
+        None: equal weights. slopes [K]: rows of slopes, -1 or None for the checker's own, or PARALLEL.
+        multipliers [K, d]: of the neuron splits from the root to the node; columns beyond their number are left out.
         """
         count = len(node)
         sizes = np.diff(self._members.start)[group]

@@ -68,8 +68,9 @@ class Claims:
     """C claims: over its node, the rows of its group, weighted and added up, are above the threshold.
 
     node [C], group [C]. weight: for each claim in turn one number >= 0 for each row of its group, in the order of the
-    rows, adding up to about 1. slopes [C]: a row of `Slopes`, -1 for the checker's own, or PARALLEL. multipliers: for each claim
-    in turn `count` [C] numbers >= 0, either none or one for each neuron split on the way from the root to the node.
+    rows, adding up to about 1. slopes [C]: a row of `Slopes`, -1 for the checker's own, or PARALLEL. multipliers: for
+    each claim in turn `count` [C] numbers >= 0, either none or one for each neuron split on the way from the root to
+    the node.
     """
 
     node: Array

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from withstand.checker.network import Network
 from withstand.checker.reading import read_network
 from withstand.checker.tree import Trees, covered
 from withstand.checker.validity import validate
-from withstand.checker.visit import Visit
+from withstand.checker.visit import Cuts, Visit
 
 Array = np.ndarray
 
@@ -53,9 +53,11 @@ class Report:
         if not self.holds:
             return f"The certificate does not hold: {self.failure}"
         size = f"{self.claims:,} claims, {self.leaves:,} leaves, {self.anchors:,} anchors, {self.seconds:.1f} s"
+        least = min(self.least)
+        what = f"of at least {least:.6g}, above" if least > self.threshold else "above"
         return (
-            f"The certificate holds ({self.grade}): over the whole region every group of rows has one of at least "
-            f"{min(self.least):.6g}, above {self.threshold:g} ({size})."
+            f"The certificate holds ({self.grade}): over the whole region every group of rows has one {what} "
+            f"{self.threshold:g} ({size})."
         )
 
 
@@ -87,6 +89,7 @@ def walk(
     network: Network,
     wanted: Array | None = None,
     watch: Callable[[Visit, Array, Parts, Bounded], None] = lambda *found: None,
+    pulse: Callable[[], None] = lambda: None,
     known: Visit | None = None,
 ) -> Visit:
     """All that can be computed of a certificate, or what the claims `wanted` [k] need (see `Visit`).
@@ -94,12 +97,27 @@ def walk(
     Raises InputError when the certificate cannot be used.
     """
     with np.errstate(all="ignore"):
-        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, known)
+        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, pulse, known)
         visit.run()
     return visit
 
 
-def conclude(visit: Visit, began: float) -> Report:
+class Findings(Protocol):
+    """What is known of a certificate: bounds [C] of all claims, what its cuts prove, and which parts are empty."""
+
+    @property
+    def certificate(self) -> Certificate: ...
+    @property
+    def trees(self) -> Trees: ...
+    @property
+    def bound(self) -> Array: ...
+    @property
+    def cuts(self) -> Cuts: ...
+    @property
+    def empty(self) -> Array: ...
+
+
+def conclude(visit: Findings, began: float) -> Report:
     """The report on a certificate all of whose claims were bounded. began: `time.perf_counter` at the start."""
     held = visit.certificate
     with np.errstate(all="ignore"):
@@ -140,7 +158,7 @@ def _failed_claim(certificate: Certificate, bound: Array) -> str:
     )
 
 
-def _hole(trees: Trees, visit: Visit) -> str:
+def _hole(trees: Trees, visit: Findings) -> str:
     certificate = trees.certificate
     whole = (visit.bound > certificate.rows.threshold).nonzero()[0]
     node = np.concatenate([certificate.claims.node[whole], visit.cuts.node])
@@ -152,7 +170,7 @@ def _hole(trees: Trees, visit: Visit) -> str:
     return f"The claims leave a part of the region without proof for group {open_groups[0]}."
 
 
-def _least(certificate: Certificate, visit: Visit) -> Array:
+def _least(certificate: Certificate, visit: Findings) -> Array:
     least = np.full(len(certificate.tree), np.inf)
     mine = ~_at_cut(certificate)
     np.minimum.at(least, certificate.claims.group[mine], visit.bound[mine])

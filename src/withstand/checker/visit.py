@@ -38,9 +38,9 @@ class Cuts(NamedTuple):
 class Visit:
     """One walk. wanted: the claims to bound (all unless given), besides those of the cuts above them. bound [C]: of
     every claim, minus infinity where it was not wanted. whole: the whole region as a part. empty: nodes whose parts are
-    empty. watch: is told of the walk, claims, their parts and what was found, but for those of cuts, and may raise an
-    exception to end the walk. known: a walk over an earlier state of the certificate, whose bounds over the whole
-    region are taken over.
+    empty. watch: is told of the walk, claims, their parts and what was found, but for those of cuts. pulse: is called
+    often, and may raise an exception to end the walk. known: a walk over an earlier state of the certificate, whose
+    bounds over the whole region are taken over.
     """
 
     certificate: Certificate
@@ -48,13 +48,15 @@ class Visit:
     trees: Trees
     wanted: Array | None = None
     watch: Callable[["Visit", Array, Parts, Bounded], None] = lambda *found: None
+    pulse: Callable[[], None] = lambda: None
     known: "Visit | None" = None
     bound: Array = field(init=False)
     whole: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         self.bound = np.full(len(self.certificate.claims), -np.inf)
-        self.bounder = Bounder(self.network, self.certificate.region) if self.known is None else self.known.bounder
+        fresh = Bounder(self.network, self.certificate.region, self.pulse)
+        self.bounder = fresh if self.known is None else self.known.bounder
         self.claiming = Claiming(self.certificate, self.trees, self.bounder)
         self._cuts: list[Cuts] = []
         self._empty: list[Array] = []

@@ -48,7 +48,8 @@ def check(
         for failure in result.failures:
             typer.echo(typer.style("fail", fg="red") + f"  {failure}")
         verdict = "everything holds" if result.ok else f"{len(result.failures)} things do not hold"
-        typer.echo(f"{result.samples} samples, {result.witnesses} witnesses, {result.proofs} proofs: {verdict}.")
+        proofs = f"{result.proofs} proofs ({result.certificates} by certificate)"
+        typer.echo(f"{result.samples} samples, {result.witnesses} witnesses, {proofs}: {verdict}.")
     if not result.ok:
         raise typer.Exit(1)
 

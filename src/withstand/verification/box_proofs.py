@@ -33,7 +33,10 @@ class BoxProofs:
 
     def roots(self) -> Tensor:
         """The nodes of whole questions."""
-        return torch.tensor([builder.root() for builder in self.builders])
+        roots = [builder.root() for builder in self.builders]
+        for builder, root in zip(self.builders, roots, strict=True):
+            builder.anchor(np.array([root]), TWICE)
+        return torch.tensor(roots)
 
     def claim(self, question: Tensor, node: Tensor, done: Tensor, row: Tensor, parallel: Tensor) -> None:
         """Claim the groups done [K, G] at nodes [K], each by a row [K, G]; parallel [K, M]: which rows are bounded
@@ -43,7 +46,7 @@ class BoxProofs:
         kind = torch.where(parallel[box, best], PARALLEL, -1)
         for builder, mine in self._by_question(question[box]):
             at = node[box[mine]].numpy()
-            builder.anchor(at, TWICE)
+            builder.anchor(at)
             builder.claim(at, group[mine].numpy(), self._weight[best[mine].numpy()], kind[mine].numpy())
 
     def cut(self, question: Tensor, node: Tensor, groups: Tensor, parallel: Tensor) -> Tensor:

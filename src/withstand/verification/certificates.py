@@ -27,7 +27,7 @@ class Stored:
 
 
 def certify_row(judge: Judge, row: int, proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified:
-    """The certificate of a row that the judge holds for proved; when it holds, the row's proof gets the higher grade."""
+    """The certificate of a row that the judge holds for proved; if it holds, the row's proof gets the higher grade."""
     found = certify(proof, alive)
     if found.report is not None:
         bound = max(min(found.report.least) - proof.rows.threshold, LEAST)

@@ -14,9 +14,11 @@ import numpy as np
 
 from withstand.checker.bounds import Parts
 from withstand.checker.certificate import CUT, LEAF, ONCE, TWICE, Certificate
-from withstand.checker.check import Report, check, conclude, walk
+from withstand.checker.check import Report, conclude, walk
 from withstand.checker.claims import Bounded
-from withstand.checker.visit import Visit
+from withstand.checker.tree import Trees
+from withstand.checker.validity import validate
+from withstand.checker.visit import Cuts, Visit
 from withstand.verification.mend_split import Split, splits
 from withstand.verification.portfolio import FEW_INPUTS
 from withstand.verification.proof import Proof
@@ -35,13 +37,17 @@ MANY = 16
 """Groups of more rows are claimed by their mean, others by each row as well."""
 
 
+ROOM = 1e-12
+"""How far above the threshold claims must be, so that they are so whatever the order of sums on another machine."""
+
+
 class OutOfTime(Exception):
     """The time for a certificate is over."""
 
 
 @dataclass(frozen=True)
 class Certified:
-    """What became of a proof: a certificate with the checker's report that it holds, or the reason why there is none."""
+    """What became of a proof: a certificate with the checker's report that it holds, or why there is none."""
 
     certificate: Certificate | None = None
     report: Report | None = None
@@ -49,8 +55,8 @@ class Certified:
 
 
 def certify(proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified:
-    """The certificate of a question that was proved, mended where it has to be, and checked. alive: asked often; when it
-    is false the work ends."""
+    """The certificate of a question that was proved, mended where it has to be, and checked. alive: asked often; when
+    it is false the work ends."""
     if not proof.begun:
         return Certified(reason="the method that proved it writes no certificates")
     try:
@@ -73,10 +79,22 @@ class _Failed(NamedTuple):
         return self._replace(multipliers=np.append(self.multipliers, 0.0)) if len(self.multipliers) else self
 
 
+class _Found(NamedTuple):
+    """The findings of several walks (see `withstand.checker.check.Findings`)."""
+
+    certificate: Certificate
+    trees: Trees
+    bound: Array
+    cuts: Cuts
+    empty: Array
+
+
 class _Mending:
     """One certificate while it is mended. Claims have the builder's numbers; nodes never change theirs.
 
     proved: bool [N, groups], where claims that hold, or cuts that leave nothing, prove a group in all of a node's part.
+    bounds, cuts, empty: what the checker found of claims, cuts and nodes so far. Each was computed on the part that its
+    node has in the end, so that together they are a check of the whole.
     """
 
     def __init__(self, proof: Proof, alive: Callable[[], bool]) -> None:
@@ -85,44 +103,67 @@ class _Mending:
         self.few = proof.network.inputs <= FEW_INPUTS
         self.failed: dict[int, dict[int, _Failed]] = {}
         self.proved = np.zeros((0, proof.rows.groups), bool)
+        self.bounds = np.zeros(0)
+        self.cuts: dict[tuple[int, int], bool] = {}
+        self.empty = np.zeros(0, bool)
 
     def run(self) -> Certified:
         """Bound, split, and bound what is new, until nothing is open."""
         began, certificate = time.perf_counter(), self.builder.certificate()
         limit = GROWTH * len(certificate.nodes) + SPARE
-        report = conclude(self._bound(certificate, self.builder.kept), began)
-        while not report.holds:
+        self._bound(certificate, self.builder.kept)
+        while True:
             certificate = self.builder.certificate()
             node, group = self._open(certificate)
             if not len(node):
-                report = check(certificate, self.proof.network)
                 break
             if len(certificate.nodes) > limit:
                 return Certified(reason=f"its certificate would need more than {limit:,} parts")
             if not len(fresh := self._mend(certificate, node, group)):
                 return Certified(reason="its certificate does not hold, and no split would mend it")
             self._bound(self.builder.certificate(), fresh)
+        report = conclude(self._found(certificate), began)
         return Certified(certificate, report) if report.holds else Certified(reason=report.failure)
 
-    def _bound(self, certificate: Certificate, fresh: Array) -> Visit:
+    def _found(self, certificate: Certificate) -> _Found:
+        """What was found of a certificate, in pieces."""
+        trees = validate(certificate, self.proof.network)
+        pairs = np.array(list(self.cuts), np.int64).reshape(-1, 2)
+        cuts = Cuts(pairs[:, 0], pairs[:, 1], np.array(list(self.cuts.values()), bool))
+        return _Found(certificate, trees, self.bounds[self.builder.kept], cuts, self.empty.nonzero()[0])
+
+    def _bound(self, certificate: Certificate, fresh: Array) -> None:
         """Bound claims anew. Of those of one group at one node the best is kept, if it holds."""
         place = np.searchsorted(self.builder.kept, fresh)
-        visit = walk(certificate, self.proof.network, place, self._watch(certificate))
+        visit = walk(certificate, self.proof.network, place, self._watch(certificate), self._pulse)
         claims = certificate.claims
         node, group, bound = claims.node[place], claims.group[place], visit.bound[place]
         free = (certificate.nodes.kind[node] != CUT).nonzero()[0]
         order = free[np.lexsort((-bound[free], group[free], node[free]))]
         first = np.ones(len(order), bool)
         first[1:] = (np.diff(node[order]) != 0) | (np.diff(group[order]) != 0)
-        holds = first & (bound[order] > self.proof.rows.threshold)
+        holds = first & (bound[order] > self.proof.rows.threshold + ROOM)
+        self._learn(visit, fresh, visit.bound[place])
         self.builder.drop(fresh[order[~holds]])
-        grown = np.zeros((len(certificate.nodes) - len(self.proved), self.proved.shape[1]), bool)
-        self.proved = np.concatenate([self.proved, grown])
         self.proved[node[order], group[order]] = False
         self.proved[node[order[holds]], group[order[holds]]] = True
-        self.proved[visit.cuts.node, visit.cuts.group] = visit.cuts.gone
+
+    def _learn(self, visit: Visit, claim: Array, bound: Array) -> None:
+        nodes, most = len(visit.certificate.nodes), int(self.builder.kept.max(initial=-1)) + 1
+        grown = np.zeros((nodes - len(self.proved), self.proved.shape[1]), bool)
+        self.proved = np.concatenate([self.proved, grown])
+        self.empty = np.concatenate([self.empty, np.zeros(nodes - len(self.empty), bool)])
+        self.bounds = np.concatenate([self.bounds, np.full(max(0, most - len(self.bounds)), -np.inf)])
+        self.bounds[claim] = bound
+        cuts = visit.cuts
+        self.cuts.update(zip(zip(cuts.node.tolist(), cuts.group.tolist()), cuts.gone.tolist(), strict=True))
+        self.proved[cuts.node, cuts.group] = cuts.gone
+        self.empty[visit.empty] = True
         self.proved[visit.empty] = True
-        return visit
+
+    def _pulse(self) -> None:
+        if not self.alive():
+            raise OutOfTime
 
     def _watch(self, certificate: Certificate) -> Callable[[Visit, Array, Parts, Bounded], None]:
         """Learns where to split the nodes of claims that fail."""
@@ -131,9 +172,7 @@ class _Mending:
         multipliers = np.concatenate([[0], np.cumsum(claims.count)])
 
         def watch(visit: Visit, claim: Array, parts: Parts, found: Bounded) -> None:
-            if not self.alive():
-                raise OutOfTime
-            bad = (~(found.bound > self.proof.rows.threshold)).nonzero()[0]
+            bad = (~(found.bound > self.proof.rows.threshold + ROOM)).nonzero()[0]
             if not len(bad):
                 return
             where = splits(visit.claiming, claim[bad], parts[bad], found.slope[bad])
@@ -188,6 +227,9 @@ class _Mending:
             if failed is None:
                 fresh.append(self._claim(np.array([leaf]), groups))
                 continue
+            if self.few and certificate.nodes.anchor[leaf] != TWICE:
+                fresh.append(self._claim(np.array([leaf]), groups, failed))
+                continue
             split = min(failed.values(), key=lambda one: one.bound).split
             if split.place < 0:
                 return np.zeros(0, int)
@@ -201,6 +243,9 @@ class _Mending:
                 if not split.input:
                     failed = {number: one.below_neuron() for number, one in failed.items()}
             fresh.append(self._claim(children, groups, failed))
+        touched = np.zeros(len(cuts), bool)
+        touched[node] = True
+        fresh.append(kept[touched[certificate.claims.node]])
         return np.unique(np.concatenate(fresh))
 
     def _below(self, certificate: Certificate, kept: Array, node: int) -> Array:

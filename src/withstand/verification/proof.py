@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.checker.builder import Builder
-from withstand.checker.certificate import Rows
+from withstand.checker.certificate import Certificate, Rows
 from withstand.checker.network import Network
 from withstand.checker.region import Region
 from withstand.core.errors import InputError
@@ -38,6 +38,17 @@ class Proof:
         self.builder = Builder(self.network, self.region, self.rows)
         self.begun = True
         return self.builder
+
+    def is_of(self, certificate: Certificate) -> bool:
+        """Whether a certificate is of this question."""
+        region, rows = certificate.region, certificate.rows
+        pairs = [(region.low, self.region.low), (region.high, self.region.high)]
+        pairs += [(rows.weight, self.rows.weight), (rows.offset, self.rows.offset), (rows.group, self.rows.group)]
+        if region.centre is not None and self.region.centre is not None:
+            pairs.append((region.centre, self.region.centre))
+        told = (certificate.digest, region.norm, region.radius, rows.threshold)
+        mine = (self.network.digest, self.region.norm, self.region.radius, self.rows.threshold)
+        return told == mine and all(np.array_equal(*pair) for pair in pairs)
 
     def forget(self) -> None:
         """Another search takes over, which may write no certificates."""

@@ -73,8 +73,8 @@ def decide(
     `withstand.verification.portfolio`). certificate: the file, less its ending, in which to store the evidence:
     a witness in VNN-COMP's form ends in `.counterexample`, a checked proof in `.safetensors`, and those of several
     regions lie in a folder without ending. An answer without such a file says why in `reason`. decided: is told of the
-    answer before its certificate is made, which the answer does not depend on. read: what reads the network, a cache where many questions
-    are about one. All regions are questions of one batch; one counterexample settles the file.
+    answer before its certificate is made, on which the answer does not depend. read: what reads the network, a cache
+    where many questions are about one. All regions are questions of one batch; one counterexample settles the file.
 
     Raises InputError when a file cannot be read or does not fit the other.
     """
