@@ -244,6 +244,12 @@ def test_bad_numbers_in_claims():
             check(changed, net)
 
 
+def test_unknown_kinds_of_anchors_and_slopes():
+    _, certificate = proof()
+    broken(change(certificate, "nodes.anchor", certificate.nodes.anchor + 3), "unknown kind")
+    broken(change(certificate, "claims.slopes", certificate.claims.slopes * 0 - 3), "a row of slopes that does not")
+
+
 def test_bad_slopes():
     _, certificate = proof()
     slopes = certificate.slopes

@@ -8,8 +8,9 @@ import pytest
 import torch
 from tiny import exact_least_margin, random_net, random_rows, relu_net
 
-from withstand.checker.certificate import NEURON_SPLIT, TWICE
-from withstand.checker.check import check
+from withstand.bounds.margin import lower_bound
+from withstand.checker.certificate import NEURON_SPLIT, ONCE, PARALLEL, TWICE
+from withstand.checker.check import check, claim_bounds
 from withstand.checker.file import load, save
 from withstand.checker.network import Network
 from withstand.checker.reading import read_network
@@ -68,6 +69,26 @@ def test_every_proof_of_a_verifier_that_writes_certificates_gets_one_that_checks
             assert proof.is_of(found.certificate)
             proved += 1
     assert proved >= 2 or name not in CERTIFYING
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parallel_lines_over_twice_bounded_neurons_reach_the_zonotope(seed):
+    graph = random_net([6, 20, 16, 3], seed, torch.float64)
+    threat, x0, y = Linf(0.3), torch.full((1, 6), 0.5).double(), torch.zeros(1).long()
+    network = read_network(write_onnx(graph))
+    (proof,) = proofs_of(network, threat, Argmax(), x0, y)
+    rows = Argmax().rows(y, 3, torch.float64)
+    zonotope = lower_bound("zonotope", graph, threat, x0, rows)[0].numpy()
+    found = {}
+    for kind, slopes in ((ONCE, -1), (TWICE, -1), (TWICE, PARALLEL)):
+        builder = proof.begin()
+        root = np.full(2, builder.root())
+        builder.anchor(root, kind)
+        builder.claim(root, np.arange(2), None, np.full(2, slopes))
+        found[kind, slopes] = claim_bounds(builder.certificate(), network)
+    assert (found[TWICE, PARALLEL] >= zonotope - 1e-9).all()
+    assert (found[TWICE, -1] != found[ONCE, -1]).any()
+    assert (found[TWICE, -1] != found[TWICE, PARALLEL]).any()
 
 
 @pytest.mark.parametrize("groups", [[1, 1, 1], [4], [2, 3, 1]], ids=str)
@@ -144,13 +165,14 @@ def test_threats_that_the_checker_does_not_know_are_refused_in_a_sentence():
         regions_of(L0(1), torch.rand(1, 4))
 
 
-def distance(most: float) -> tuple[Network, Proof]:
-    """The claim that |x0 - x1| stays below `most` on the unit square, by its root alone, with 28 inputs more."""
-    weights = [torch.zeros(2, 30).double(), torch.ones(1, 2).double()]
-    weights[0][:, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    graph = relu_net(weights, [torch.zeros(2).double(), torch.zeros(1).double()])
+def hinge(most: float) -> tuple[Network, Proof]:
+    """The claim that relu(z) - z / 2 stays above -most, z = x0 - x1 on the unit square, by its root alone, with 28
+    inputs more. The least value is 0, and one line below the ReLU gives -1 / 2: its two sides have to be told apart."""
+    weights = [torch.zeros(2, 30).double(), torch.tensor([[1.0, -0.5]]).double()]
+    weights[0][:, :2] = torch.tensor([1.0, -1.0])
+    graph = relu_net(weights, [torch.tensor([0.0, 2.0]).double(), torch.ones(1).double()])
     network, zero = read_network(write_onnx(graph)), torch.zeros(1).long()
-    rows = Linear(-torch.ones(1, 1).double(), torch.tensor([most]).double(), zero)
+    rows = Linear(torch.ones(1, 1).double(), torch.tensor([most]).double(), zero)
     threat = Box(lower=torch.zeros(30).double(), upper=torch.ones(30).double())
     (proof,) = proofs_of(network, threat, rows, torch.zeros(1, 30).double(), zero)
     builder = proof.begin()
@@ -159,7 +181,7 @@ def distance(most: float) -> tuple[Network, Proof]:
 
 
 def test_neurons_are_split_where_inputs_are_many():
-    network, proof = distance(1.01)
+    network, proof = hinge(0.01)
     assert not check(proof.builder.certificate(), network).holds
     found = certify(proof)
     assert found.certificate is not None, found.reason
@@ -170,14 +192,14 @@ def test_neurons_are_split_where_inputs_are_many():
 
 
 def test_what_does_not_hold_gets_the_reason_and_no_certificate():
-    _, proof = distance(0.99)
+    _, proof = hinge(-0.01)
     found = certify(proof)
     assert found.certificate is None
     assert "parts" in found.reason or "no split" in found.reason
 
 
 def test_a_limit_of_time_ends_the_work():
-    _, proof = distance(1.01)
+    _, proof = hinge(0.01)
     began = time.monotonic()
     found = certify(proof, lambda: False)
     assert found.certificate is None
@@ -238,7 +260,7 @@ def test_several_rows_are_stored_in_a_folder_or_not_at_all(tmp_path):
     assert judge.status == [Status.PROVED] * 3
     stored = store_rows(judge, range(3), proofs, tmp_path / "all")
     assert stored.path == tmp_path / "all"
-    files = sorted(stored.path.iterdir())
+    files = sorted((tmp_path / "all").iterdir())
     assert [file.name for file in files] == ["1.safetensors", "2.safetensors", "3.safetensors"]
     assert all(check(load(file), network).holds for file in files)
     one = store_rows(judge, [1], proofs, tmp_path / "one")
@@ -262,6 +284,7 @@ def test_acas_xu(shared, tmp_path, net, prop):
     answer = decide(onnx, folder / f"prop_{prop}.vnnlib", 60.0, certificate=tmp_path / "proof")
     assert answer.result == "unsat"
     assert answer.certificate == tmp_path / "proof.safetensors", answer.reason
+    assert answer.certificate is not None
     report = check(answer.certificate, onnx)
     assert report.holds
     held = load(answer.certificate)

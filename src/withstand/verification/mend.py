@@ -37,6 +37,9 @@ MANY = 16
 """Groups of more rows are claimed by their mean, others by each row as well."""
 
 
+PRICES = (0.0, 0.25, 0.5, 1.0)
+"""Multipliers of a fresh split of a neuron, in shares of the neuron's coefficient."""
+
 ROOM = 1e-12
 """How far above the threshold claims must be, so that they are so whatever the order of sums on another machine."""
 
@@ -66,7 +69,8 @@ def certify(proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified
 
 
 class _Failed(NamedTuple):
-    """The best of the claims that failed at a node: its bound, where to split the node, and what it was made of."""
+    """The best of the claims that failed at a node: its bound, where to split the node, and what it was made of
+    (multipliers: one for each neuron split above)."""
 
     bound: float
     split: Split
@@ -74,9 +78,12 @@ class _Failed(NamedTuple):
     slopes: int
     multipliers: Array
 
-    def below_neuron(self) -> "_Failed":
-        """The same at a child of a split neuron, which has one multiplier more."""
-        return self._replace(multipliers=np.append(self.multipliers, 0.0)) if len(self.multipliers) else self
+    def prices(self) -> Array:
+        """Multipliers worth a try at the children of the node: [k, depth], of the split's neuron the last."""
+        if self.split.input:
+            return self.multipliers[None]
+        shares = np.array(PRICES) * self.split.coefficient
+        return np.column_stack([np.tile(self.multipliers, (len(shares), 1)), shares])
 
 
 class _Found(NamedTuple):
@@ -186,7 +193,7 @@ class _Mending:
                     split,
                     claims.weight[weights[number] : weights[number + 1]],
                     int(claims.slopes[number]),
-                    claims.multipliers[multipliers[number] : multipliers[number + 1]],
+                    _padded(claims.multipliers[multipliers[number] : multipliers[number + 1]], visit.trees.pulls[node]),
                 )
 
         return watch
@@ -240,8 +247,7 @@ class _Mending:
                 halve = self.builder.split_input if split.input else self.builder.split_neuron
                 sides = halve(np.array([leaf]), np.array([split.place]), np.array([split.point]))
                 children = np.concatenate(sides)
-                if not split.input:
-                    failed = {number: one.below_neuron() for number, one in failed.items()}
+                failed = {number: one._replace(split=split) for number, one in failed.items()}
             fresh.append(self._claim(children, groups, failed))
         touched = np.zeros(len(cuts), bool)
         touched[node] = True
@@ -263,15 +269,16 @@ class _Mending:
         self.builder.anchor(node, TWICE if self.few else ONCE)
         made = []
         for number in group.tolist():
-            weights = self._weights(self.members[number])
+            weights = self._weights(int(self.members[number]))
             at, groups = np.repeat(node, len(weights)), np.full(len(node) * len(weights), number)
             made.append(self.builder.claim(at, groups, np.tile(weights, (len(node), 1))))
             if failed is None or number not in failed:
                 continue
-            one, groups = failed[number], np.full(len(node), number)
-            weight, multipliers = (np.tile(a, (len(node), 1)) for a in (one.weight, one.multipliers))
-            slopes = np.full(len(node), one.slopes)
-            made.append(self.builder.claim(node, groups, weight, slopes, multipliers if multipliers.size else None))
+            one = failed[number]
+            prices = one.prices() if len(node) > 1 else one.multipliers[None]
+            at, groups = np.repeat(node, len(prices)), np.full(len(node) * len(prices), number)
+            weight, slopes = np.tile(one.weight, (len(at), 1)), np.full(len(at), one.slopes)
+            made.append(self.builder.claim(at, groups, weight, slopes, np.tile(prices, (len(node), 1))))
         return np.concatenate(made)
 
     def _weights(self, size: int) -> Array:
@@ -281,3 +288,8 @@ class _Mending:
             return mean
         pairs = [(rows[i] + rows[j]) / 2 for i in range(size) for j in range(i)] if 2 < size <= MAX_PAIRED else []
         return np.stack([*rows, mean[0], *pairs])
+
+
+def _padded(multipliers: Array, depth: int) -> Array:
+    """Multipliers of all splits above; none at all are zeros."""
+    return multipliers if len(multipliers) else np.zeros(depth)

@@ -62,9 +62,9 @@ def proofs_of(network: Network, threat: Threat, property: Property, x0: Tensor, 
     Raises InputError where the checker has no such region.
     """
     rows = property.rows(y.cpu(), network.outputs, torch.float64)
-    weight, offset, group = (part.numpy() for part in (rows.weight, rows.offset, rows.group.int()))
-    regions = regions_of(threat, x0)
-    return [Proof(network, region, Rows(*question, group)) for region, *question in zip(regions, weight, offset)]
+    held = zip(regions_of(threat, x0), rows.weight.numpy(), rows.offset.numpy(), strict=True)
+    group = rows.group.int().numpy()
+    return [Proof(network, region, Rows(weight, offset, group)) for region, weight, offset in held]
 
 
 def regions_of(threat: Threat, x0: Tensor) -> list[Region]:
@@ -84,10 +84,10 @@ def regions_of(threat: Threat, x0: Tensor) -> list[Region]:
     if threat.norm != "box":
         low, high = np.maximum(low, threat.domain[0]), np.minimum(high, threat.domain[1])
     if NORMS[threat.norm] == "box":
-        return [Region(*edge) for edge in zip(low, high)]
+        return [Region(*edge) for edge in zip(low, high, strict=True)]
     radius = threat.reaches(centre).expand(len(centre), *(1,) * (centre.dim() - 1)).flatten().tolist()
-    middle = centre.flatten(1).numpy()
+    balls = zip(low, high, centre.flatten(1).numpy(), radius, strict=True)
     return [
-        Region(*edge, threat.norm, start, math.nextafter(length * (1 + WIDER), math.inf))
-        for *edge, start, length in zip(low, high, middle, radius)
+        Region(below, above, threat.norm, start, math.nextafter(length * (1 + WIDER), math.inf))
+        for below, above, start, length in balls
     ]
