@@ -47,14 +47,14 @@ Step = tuple[float, Callable[[], Iterator[Evidence]]]
 class Domains(Batch):
     """P domains: the choices of their bound, the mix of the group's rows [P, R], the group [P] and the bound [P].
 
-    node: in the certificate [P], where one is made.
+    node: in the certificate [P]; zeros where none is made.
     """
 
     dual: Dual
     mix: Tensor
     group: Tensor
     bound: Tensor
-    node: Tensor | None = None
+    node: Tensor
 
 
 class PhaseTree:
@@ -156,7 +156,7 @@ class PhaseTree:
             mix = ((chosen + spread) / 2)[group]
             found = bound(self.network, found.dual[best[group]], mix, ROOT, self.level)
             assert found.mix is not None
-            node = None if self.recorder is None else self.recorder.root(group)
+            node = torch.zeros_like(group) if self.recorder is None else self.recorder.root(group)
             self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group]), node), found)
 
     def _tightening(self) -> list[Step]:
@@ -199,13 +199,13 @@ class PhaseTree:
         point = torch.zeros_like(found.bound)
         whole = split(found, neuron, point)
         children = retighten(self.network, whole, self.slopes, int(neuron.min()))
-        mix, group, floor, node = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2), None
+        mix, group, floor = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2)
+        node = taken.node.repeat(2)
         kept = (children.low <= children.high).all(1)
         if self.recorder is not None:
             node = self.recorder.split(self.network, taken.node, neuron, point)
             self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
-            node = node[kept]
-        children, mix, group, floor = children[kept], mix[kept], group[kept], floor[kept]
+        children, mix, group, floor, node = children[kept], mix[kept], group[kept], floor[kept], node[kept]
         if not len(children):
             return
         found = bound(self.network, children, mix, self.how, self.level)

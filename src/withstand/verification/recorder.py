@@ -107,7 +107,8 @@ class Recorder:
 
     def hold(self, network: Reduced, dual: Dual, mix: Tensor, group: Tensor, node: Tensor) -> None:
         """Claim the groups [K] of domains that are empty or were bounded elsewhere, with any choices."""
-        self.claim(network, bound(network, dual, mix, Ascent(steps=0)), mix, group, node)
+        if len(node):
+            self.claim(network, bound(network, dual, mix, Ascent(steps=0)), mix, group, node)
 
     def target(self, before: Reduced, after: Reduced, slopes: Slopes) -> None:
         """Bounds of one block's neurons over the whole region have become tighter by slopes."""

@@ -53,10 +53,14 @@ class Open(Batch):
 class Left(Protocol):
     """Domains of a search."""
 
-    dual: Dual
-    mix: Tensor
-    group: Tensor
-    node: Tensor
+    @property
+    def dual(self) -> Dual: ...
+    @property
+    def mix(self) -> Tensor: ...
+    @property
+    def group(self) -> Tensor: ...
+    @property
+    def node(self) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -256,16 +260,18 @@ class Reprover:
                 paths.at(domains.node.numpy(), depth), return_index=True, return_inverse=True
             )
             self.count += len(node)
-            tops = replace(domains[torch.from_numpy(first)], node=torch.from_numpy(node))
-            edges = replace(tops.dual, low=low[first], high=high[first])
-            tops = self._anchored(replace(tops, dual=self._cut(edges, node)))
+            top = torch.from_numpy(first)
+            edges = replace(domains.dual[top], low=low[top], high=high[top])
+            tops = replace(domains[top], node=torch.from_numpy(node), dual=self._cut(edges, node))
+            tops = self._anchored(tops)
             low, high = tops.dual.low[inverse], tops.dual.high[inverse]
             dual = self._cut(replace(domains.dual, low=low, high=high), domains.node.numpy())
             domains = replace(domains, dual=dual)
             kept = ~self._claimed(domains, bound(self.network, dual, domains.mix, Ascent(steps=0)), level)
             ends = torch.from_numpy(paths.depth[domains.node.numpy()] == depth)
             left.append(domains[kept & ends])
-            domains, low, high = (held[kept & ~ends] for held in (domains, low, high))
+            more = kept & ~ends
+            domains, low, high = domains[more], low[more], high[more]
         return left
 
 
