@@ -1,7 +1,7 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
-`check`. `bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `doctor`, `replay`, `report`,
+`ls` and `check`. `bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from withstand.auditing.audit import audit
     from withstand.auditing.check import check
     from withstand.auditing.doctor import doctor
+    from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.core.outputs import other, out
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from withstand.reporting.page import report
 
 __version__ = "0.1.0"
-__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "other", "out", "replay", "report", "verify"]
+__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "other", "out", "radius", "replay", "report", "verify"]
 
 _HOME = {
     "attack": "withstand.auditing.attacking",
@@ -31,6 +32,7 @@ _HOME = {
     "ls": "withstand.auditing.runfolder",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",
+    "radius": "withstand.auditing.radius",
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
     "verify": "withstand.auditing.single",

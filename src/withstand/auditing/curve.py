@@ -4,29 +4,17 @@ A proof at r proves all smaller radii and a witness at r refutes all larger, so 
 known at the threat's own radius outwards.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from withstand.auditing.block import Block
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate
-from withstand.core.judge import Contradiction, Judge, Status
+from withstand.core.judge import Judge, Status
 from withstand.core.registry import name_of
 from withstand.core.runner import Attack
+from withstand.verification.ends import numbered
 from withstand.verification.search import Verifier, search
-
-
-@contextmanager
-def _numbered(rows: Tensor) -> Iterator[None]:
-    """Contradictions about a row of `rows` name the block's row."""
-    try:
-        yield
-    except Contradiction as clash:
-        clash.row = int(rows[clash.row])
-        raise
 
 
 class Reach:
@@ -74,7 +62,7 @@ class Reach:
         rows, judge = self._judge(wanted, radius)
         graph = self.block.setup.model.graph
         assert graph is not None, "models without a graph have no verifiers"
-        with self.block.timed("verify", rows), _numbered(rows):
+        with self.block.timed("verify", rows), numbered(rows):
             search(judge, graph, [verifier], budget)
         self._keep(self.certified, rows, judge, Status.PROVED, radius)
 
@@ -83,7 +71,7 @@ class Reach:
         if attack is None or budget.spent or not bool(wanted.any()):
             return
         rows, judge = self._judge(wanted, radius)
-        with self.block.timed("attack", rows), _numbered(rows):
+        with self.block.timed("attack", rows), numbered(rows):
             found = self.block.run(attack, rows, judge.threat, budget)
             hit = found.refuted.nonzero().squeeze(1)
             judge.hear(Candidate(hit, found.x[hit]), name_of(attack))

@@ -148,4 +148,6 @@ def _concrete(relaxation: Relaxation, at: _Windows) -> Tensor:
     if isinstance(threat, BoxThreat):
         lower, upper = (_table(edge)[place].flatten(1) for edge in threat.box(x0))
         threat = replace(threat, lower=lower, upper=upper)
+    else:
+        threat = threat.pick(at.sample, x0)
     return threat.lowest_in_windows(_table(x0)[place], at.rows[:, None]).squeeze(1)

@@ -12,6 +12,7 @@ from withstand.core.judge import Judge, Status, Verdict
 from withstand.core.registry import describe
 from withstand.graph.ir import Graph
 from withstand.verification.memory import prove_within_memory
+from withstand.verification.nested import Nested
 from withstand.verification.problem import Problem
 
 TIME_OVER = "the time was over"
@@ -20,7 +21,8 @@ TIME_OVER = "the time was over"
 class Verifier(Protocol):
     """The form of a verifier (see `withstand.core.registry.verifier`).
 
-    `prove` may be left at any moment, and may return a sentence that says why it gave up questions.
+    `prove` may be left at any moment, and may return a sentence that says why it gave up questions. A ClassVar is
+    optional: `searches`, whether it works on a question until its bound is above zero, and no further.
     """
 
     def prove(self, problem: Problem) -> Iterator[Evidence]: ...
@@ -34,11 +36,13 @@ def search(
     *,
     rows: Tensor | None = None,
     enough: Callable[[], bool] = lambda: False,
+    nested: Nested | None = None,
 ) -> list[Verdict]:
     """Let verifiers work, one after the other, on the judge's open questions; return the verdicts on all of them.
 
     graph: the network in the type of the judge's x0. budget: wall time (no limit unless given). rows: the questions to
-    work on (all unless given). enough: asked after each piece of evidence, ends the search when true.
+    work on (all unless given). enough: asked after each piece of evidence, ends the search when true. nested: what the
+    judge's questions share with those about other radii.
 
     Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search.
     """
@@ -50,7 +54,9 @@ def search(
         if budget.spent:
             stop = TIME_OVER
             break
-        stop = _drive(judge, graph, verifier, open_rows, budget, enough) or f"{describe(verifier)} came to its end"
+        stop = (
+            _drive(judge, graph, verifier, open_rows, budget, enough, nested) or f"{describe(verifier)} came to its end"
+        )
         if stop == TIME_OVER:
             break
     verdicts = [judge.verdict(row) for row in range(len(judge.x0))]
@@ -58,10 +64,17 @@ def search(
 
 
 def _drive(
-    judge: Judge, graph: Graph, verifier: Verifier, rows: Tensor, budget: Budget, enough: Callable[[], bool]
+    judge: Judge,
+    graph: Graph,
+    verifier: Verifier,
+    rows: Tensor,
+    budget: Budget,
+    enough: Callable[[], bool],
+    nested: Nested | None,
 ) -> str | None:
     """Hear one verifier out on some rows. Returns what stopped it, None if it simply ended."""
-    problem = Problem(graph, judge.x0[rows], judge.y[rows], judge.threat.pick(rows, judge.x0), judge.property)
+    threat, shared = judge.threat.pick(rows, judge.x0), None if nested is None else nested.pick(rows)
+    problem = Problem(graph, judge.x0[rows], judge.y[rows], threat, judge.property, nested=shared)
     steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:

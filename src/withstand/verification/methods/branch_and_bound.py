@@ -1,9 +1,11 @@
 """Branch and bound over the phases of neurons."""
 
 from collections.abc import Generator
+from typing import ClassVar
 
 from withstand.core.evidence import Evidence
 from withstand.core.registry import Count, Positive, verifier
+from withstand.verification.phase_reach import tell_reach
 from withstand.verification.phases import PhaseTree, plant
 from withstand.verification.problem import Problem
 
@@ -25,6 +27,8 @@ class BranchAndBound:
     memory of all open domains; a question that needs more is given up.
     """
 
+    searches: ClassVar[bool] = True
+
     steps: Count = 20
     effort: Positive | None = None
     first: Positive = 1.0
@@ -34,6 +38,8 @@ class BranchAndBound:
         """Bounds of every question by CROWN, then running bounds and candidates of one question after the other."""
         trees = yield from plant(problem, self.steps)
         planted = len(trees)
+        for tree in trees:
+            tell_reach(tree)
         if self.effort is not None:
             trees = [tree for tree in trees if tree.bound >= -tree.margin]
         limit = self.first
@@ -46,6 +52,7 @@ class BranchAndBound:
                     yield from tree.step()
                 if not problem.open[tree.question]:
                     continue
+                tell_reach(tree)
                 if tree.done:
                     stop = tree.stop or stop
                 elif sum(other.size for other in trees) > self.max_mb * 2**20:
