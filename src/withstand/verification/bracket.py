@@ -44,7 +44,9 @@ class Bracket:
         """The next radius [K] of every sample."""
         share = (self._at_low / (self._at_low - self._at_high)).clamp(EDGE, 1 - EDGE)
         share = torch.full_like(share, QUARTER) if self.searches else share
-        return self.rounded(self.low + share * (self.high - self.low))
+        width = self.high - self.low
+        asked = self.rounded(self.low + share * width)
+        return torch.where(asked > self.low, asked, self.rounded(self.low + width / 2))
 
     @property
     def done(self) -> Tensor:

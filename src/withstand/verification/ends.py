@@ -129,6 +129,8 @@ class Ends:
 
     def learn_points(self, rows: Tensor, x: Tensor, method: str) -> None:
         """Hear points x [K, *shape] that may violate the properties of samples `rows` [K]."""
+        if not len(rows):
+            return
         distance = self.threat.distance(self.x0[rows.to(self.x0.device)], x).cpu()
         near = (distance <= self.largest) & (distance < self.refuted[rows])
         if bool(near.any()):
