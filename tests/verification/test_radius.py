@@ -1,6 +1,7 @@
 """Proved and refuted radii against closed forms, brute force over phase patterns, and sampling."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,32 @@ def test_bisected_radii_are_those_of_single_questions() -> None:
             one = torch.tensor([row])
             bounds = prepare("crown", graph, Linf(float(radius[row])), x0[one]).lower(rows[one])
             assert (float(rows[one].combine(bounds)) > 0) == proves
+
+
+class Counting:
+    """A verifier that counts the questions it is asked."""
+
+    def __init__(self, inner) -> None:
+        self.inner, self.asked, self.shared = inner, 0, True
+
+    def prove(self, problem: Problem):
+        self.asked += len(problem)
+        return self.inner.prove(problem if self.shared else replace(problem, nested=None))
+
+
+def test_a_search_needs_fewer_passes_than_bisection_and_sharing_saves_some(monkeypatch) -> None:
+    monkeypatch.setattr("withstand.verification.search.describe", lambda verifier: "crown")
+    monkeypatch.setattr("withstand.verification.radius.describe", lambda verifier: "crown")
+    graph, x0, y = classifier(2)
+    asked, tolerance = {}, 0.002
+    for shared in (True, False):
+        ends = both_sides(Ends(graph, None, x0, y, Linf(0.5), Argmax(), tolerance))
+        counting, rows = Counting(build("verifier", "crown")), ends.open.nonzero().squeeze(1)
+        counting.shared = shared
+        narrow(ends, rows, graph, counting, Budget())
+        asked[shared] = counting.asked / len(rows)
+    assert asked[True] < asked[False] < math.log2(1 / tolerance)
+    assert asked[True] < 0.7 * math.log2(1 / tolerance)
 
 
 def test_lines_of_a_larger_ball_prove_what_they_say_at_smaller_ones() -> None:

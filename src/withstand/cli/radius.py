@@ -62,7 +62,11 @@ def radius(
         )
     if json:
         print_json(found.to_json())
-        return
+    else:
+        _print(found)
+
+
+def _print(found: "Radii") -> None:
     if found.n <= 2 * CURVE:
         columns = ("sample", "proved", "refuted", "status", "proved by", "refuted by", "seconds")
         rows = [

@@ -36,16 +36,20 @@ class Bracket:
         self.searches = searches
         self.low, self.high, self.tolerance, self.rounded = low.clone(), high.clone(), tolerance, rounded
         self.floor = at_low.clone()
-        self._at_low, self._at_high = at_low.clone(), -at_low
+        self._known, self._at_low, self._at_high = low.clone(), at_low.clone(), -at_low
         self._last = torch.zeros_like(low)
 
     @property
     def trial(self) -> Tensor:
         """The next radius [K] of every sample."""
-        share = (self._at_low / (self._at_low - self._at_high)).clamp(EDGE, 1 - EDGE)
-        share = torch.full_like(share, QUARTER) if self.searches else share
         width = self.high - self.low
-        asked = self.rounded(self.low + share * width)
+        if self.searches:
+            asked = self.low + QUARTER * width
+        else:
+            share = self._at_low / (self._at_low - self._at_high)
+            asked = self._known + share * (self.high - self._known)
+            asked = asked.clamp(self.low + EDGE * width, self.high - EDGE * width)
+        asked = self.rounded(asked)
         return torch.where(asked > self.low, asked, self.rounded(self.low + width / 2))
 
     @property
@@ -61,17 +65,13 @@ class Bracket:
         self._at_low[rows] = torch.where(up, bound, self._at_low[rows] * half)
         self._at_high[rows] = torch.where(up, self._at_high[rows] * half, bound.clamp(max=0))
         self.low[rows] = torch.where(up, radii, self.low[rows])
+        self._known[rows] = torch.where(up, radii, self._known[rows])
         self.high[rows] = torch.where(up, self.high[rows], radii)
         self._last[rows] = way
 
     def raise_low(self, rows: Tensor, radii: Tensor) -> None:
-        """Radii [k] that hold, known without a bound there; it is taken to lie on the line between the ends."""
-        low, width = self.low[rows], (self.high - self.low)[rows]
-        share = ((radii - low) / width.clamp(min=1e-300)).clamp(0, 1)
-        line = self._at_low[rows] + share * (self._at_high - self._at_low)[rows]
-        better = radii > low
-        self._at_low[rows] = torch.where(better, torch.maximum(line, EDGE * self.floor[rows]), self._at_low[rows])
-        self.low[rows] = torch.maximum(low, radii)
+        """Radii [k] that hold, known without a bound there."""
+        self.low[rows] = torch.maximum(self.low[rows], radii)
 
     def lower_high(self, rows: Tensor, radii: Tensor) -> None:
         """Radii [k] that do not hold, known without a bound there."""
