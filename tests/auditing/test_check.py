@@ -16,7 +16,9 @@ from withstand.core.errors import InputError
 @pytest.fixture(scope="module")
 def run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check") / "run"
-    withstand.audit(lab.module, (lab.x, lab.y), threat=THREAT, plan=PLAN, out=folder, property="argmax", seed=1)
+    withstand.audit(
+        lab.module, (lab.x, lab.y), threat=THREAT, plan=PLAN, out=folder, property="argmax", seed=1, certificates=True
+    )
     return folder
 
 
@@ -24,6 +26,7 @@ def test_an_honest_run_passes(lab: Lab, run: Path) -> None:
     checked = withstand.check(run, lab.module, (lab.x, lab.y))
     assert checked.failures == []
     assert min(checked.witnesses, checked.proofs) > 5
+    assert checked.certificates == checked.proofs
     assert checked.samples == 60
     assert checked.to_json()["ok"] is True
 

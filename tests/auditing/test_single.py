@@ -1,12 +1,17 @@
 """Attacks alone and verifiers alone, against what a linear network is known to withstand."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 from lab import THREAT, Lab
 from torch import nn
 
 import withstand
+from withstand.checker.check import check
 from withstand.core.errors import InputError
+from withstand.verification.mend import Certified
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +86,36 @@ def test_what_cannot_be_asked(lab: Lab) -> None:
 
     with pytest.raises(InputError, match="Branching cannot be verified"):
         withstand.verify(Branching(), (lab.x, lab.y), THREAT)
+
+
+def test_certificates_of_both_ends_lie_in_the_folder(tmp_path) -> None:
+    """Samples on both sides of a line at 0.5: those within the radius of it are refuted, the others proved."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    net[0].weight.data, net[0].bias.data = torch.tensor([[1.0], [-1.0]]), torch.tensor([-0.5, 0.5])
+    net[2].weight.data, net[2].bias.data = torch.eye(2), torch.zeros(2)
+    x, y = torch.tensor([[0.9], [0.55], [0.1]]), torch.tensor([0, 0, 1])
+    folder = tmp_path / "kept"
+    told = withstand.verify(net, (x, y), "linf:0.1", method="input-split", certificates=folder)
+    assert told.status == ["proved", "refuted", "proved"]
+    assert told.certificates == ["0.safetensors", "1.npz", "2.safetensors"]
+    assert told.grade == "leaf-checked certificate"
+    for file in ("0.safetensors", "2.safetensors"):
+        assert check(folder / file, folder / "model.onnx").holds
+    assert withstand.replay(folder / "1.npz", str(folder / "model.onnx")).reproduced
+    assert "certificates" not in told.to_json()
+
+
+def test_a_budget_that_is_over_leaves_proofs_without_certificates(lab: Lab, tmp_path, monkeypatch) -> None:
+    def slow(proof: object, alive: Callable[[], bool]) -> Certified:
+        while alive():
+            time.sleep(0.01)
+        return Certified(reason="the time was over before its certificate was checked")
+
+    monkeypatch.setattr("withstand.verification.certificates.certify", slow)
+    told = withstand.verify(
+        lab.onnx, lab.npz, "linf:0.001", "crown", limit=3, budget=5.0, certificates=tmp_path / "kept"
+    )
+    assert told.counts["proved"] == 3
+    assert told.grade == "float32 without slack"
+    assert told.certificates == ["", "", ""]
+    assert all("the time was over" in reason for reason in told.reasons)

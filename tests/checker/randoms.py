@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from withstand.checker.builder import Builder
-from withstand.checker.certificate import CUT, INPUT_SPLIT, Certificate, Rows
+from withstand.checker.certificate import CUT, INPUT_SPLIT, PARALLEL, Certificate, Rows
 from withstand.checker.network import Activation, Network
 from withstand.checker.region import Region
 
@@ -42,7 +42,7 @@ def random_certificate(network: Network, seed: int, norm: str = "box", splits: i
         leaf = leaves.pop(random.integers(len(leaves)))
         node = np.array([leaf])
         if random.random() < 0.3:
-            builder.anchor(node)
+            builder.anchor(node, int(random.integers(1, 3)))
         match random.integers(5):
             case 0 | 1:
                 axis = random.integers(network.inputs)
@@ -68,7 +68,7 @@ def random_certificate(network: Network, seed: int, norm: str = "box", splits: i
         listed = random.choice(network.neurons, random.integers(1, network.neurons), replace=False)
         stored += builder.slopes(listed, random.uniform(0, 1, (2, len(listed)))).tolist()
     multipliers = random.exponential(0.3, (count, splits)) if random.random() < 0.8 else None
-    builder.claim(node, group, weights, random.choice(stored, count), multipliers)
+    builder.claim(node, group, weights, random.choice([*stored, PARALLEL], count), multipliers)
     anchors = builder.certificate().nodes.anchor.nonzero()[0]
     aims = random.choice(anchors, 5), random.integers(network.neurons, size=5), random.random(5) < 0.5
     builder.bound(*aims, random.choice(stored[1:], 5))

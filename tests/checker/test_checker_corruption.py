@@ -244,6 +244,12 @@ def test_bad_numbers_in_claims():
             check(changed, net)
 
 
+def test_unknown_kinds_of_anchors_and_slopes():
+    _, certificate = proof()
+    broken(change(certificate, "nodes.anchor", certificate.nodes.anchor + 3), "unknown kind")
+    broken(change(certificate, "claims.slopes", certificate.claims.slopes * 0 - 3), "a row of slopes that does not")
+
+
 def test_bad_slopes():
     _, certificate = proof()
     slopes = certificate.slopes
@@ -254,7 +260,7 @@ def test_bad_slopes():
     broken(change(certificate, "slopes.list", np.array([3], np.int32)), "a list of neurons that does not exist")
     targets = certificate.targets
     one = np.zeros(1, np.int32)
-    leaf = (~certificate.nodes.anchor).nonzero()[0][:1].astype(np.int32)
+    leaf = (certificate.nodes.anchor == 0).nonzero()[0][:1].astype(np.int32)
     if len(leaf):
         at_leaf = replace(targets, node=leaf, neuron=one, upper=np.zeros(1, bool), slopes=one)
         broken(replace(certificate, targets=at_leaf), "no anchor")

@@ -16,7 +16,12 @@ def serve(pipe, threads):
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == "exit":
             os._exit(7)
-        if word == "hang":
+        if word in ("proved", "crashed"):
+            told = {"result": "unsat", "seconds": 0.01, "domains": 4, "bound": 0.5, "certificate": "", "reason": ""}
+            pipe.send(("decided", told, time.process_time()))
+            if word == "crashed":
+                os._exit(7)
+        if word in ("hang", "proved"):
             while True:  # deaf to the time, as a long step in a library is
                 pass
         kind, content = "answered", {"result": word, "seconds": 0.01, "domains": 4, "bound": 0.5}

@@ -111,3 +111,12 @@ def test_score():
     assert (told.seconds, told.cpu_seconds) == (10.0, 5.0)
     assert told.par2 == (2 + 4 + 20 + 20) / 4
     assert [is_wrong(*answer(word, "unsat")) for word in ("sat", "unsat", "timeout", "error")] == [True] + [False] * 3
+
+
+def test_an_answer_stands_though_its_certificate_is_not_done_in_time(ask):
+    late, crashed, answered = ask("proved", "crashed", "sat", timeout=1.0)
+    assert late.result.result == crashed.result.result == "unsat"
+    assert late.result.certificate == crashed.result.certificate == ""
+    assert "no certificate was stored: the time was over" in late.reason
+    assert "no certificate was stored: its process ended with code 7" in crashed.reason
+    assert answered.result.result == "sat"

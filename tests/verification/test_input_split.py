@@ -258,7 +258,10 @@ def test_means_of_rows_never_raise_the_margin():
     made = torch.Generator().manual_seed(0)
     group = torch.tensor([0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3])
     rows = Rows(torch.randn(2, 11, 4, generator=made), torch.randn(2, 11, generator=made), group)
-    more = with_means(rows)
+    more, mix = with_means(rows)
+    assert torch.allclose(mix @ rows.weight, more.weight)
+    assert torch.allclose(mix.sum(1), torch.ones(len(mix)))
+    assert ((mix > 0) <= (more.group[:, None] == group)).all()
     assert more.group.bincount().tolist() == [1, 3, 7, 6]
     outputs = torch.randn(2, 4, generator=made)
     assert torch.allclose(more.combine(more.value(outputs)), rows.combine(rows.value(outputs)))

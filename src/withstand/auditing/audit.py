@@ -92,6 +92,7 @@ def audit(
     device: str = "cpu",
     workers: int = 1,
     property: str | Property | None = None,
+    certificates: bool | None = None,
     plan: Plan | str | PathLike[str] | None = None,
     batch: int | None = None,
     progress: Listener | None = None,
@@ -101,9 +102,9 @@ def audit(
     model, data, threat, property: as on the command line, or objects in memory. limit: only the first samples.
     budget: wall time in seconds or as "10m" (none: every method runs to its own end). out: the run folder; unless
     given, `runs/<model>-<data>-<threat>-<seed>`. A folder that holds samples of the same plan is resumed. workers:
-    processes. plan: a saved plan (or its file), which fills in limit, budget, seed and property where they are None
-    (unless given: all samples, no end, 0, argmax). batch: samples settled together; it changes no result. progress:
-    called with each event.
+    processes. certificates: whether to store those of proofs. plan: a saved plan (or its file), which fills in limit,
+    budget, seed, property and certificates where they are None (unless given: all samples, no end, 0, argmax, no).
+    batch: samples settled together; it changes no result. progress: called with each event.
 
     Ctrl-C ends the audit early with a valid folder and the state "partial".
 
@@ -117,7 +118,9 @@ def audit(
         raise InputError(f"The batch must hold at least one sample, not {batch}.")
     names = name_of_source(model), name_of_source(data)
     asked = None if property is None else str(property)
-    agreed = make_plan(*names, threat, asked, limit=limit, seed=seed, budget=budget, base=plan)
+    agreed = make_plan(
+        *names, threat, asked, limit=limit, seed=seed, budget=budget, certificates=certificates, base=plan
+    )
     clock = Budget(agreed.budget_seconds)
     with pose(model, data, threat, agreed.property, limit=agreed.limit, device=device) as question:
         folder = RunFolder(out or default_folder(names[0], names[1], _slug(agreed, question), agreed.seed))
@@ -197,7 +200,8 @@ class _Run:
             raise ToolFault(settled.fault.sentence)
         ledger.now.attack += settled.attack_seconds
         ledger.now.verify += settled.verify_seconds
-        ledger.keep(settled.records, {str(s.witness): settled.witnesses[s.id] for s in settled.records if s.witness})
+        witnesses = {str(s.witness): settled.witnesses[s.id] for s in settled.records if s.witness}
+        ledger.keep(settled.records, witnesses, settled.certificates)
         self._tell("settled")
 
     def _tell(self, stage: str) -> None:
@@ -239,4 +243,5 @@ def _setup(plan: Plan, question: Question) -> Setup:
         queries=plan.sample_queries,
         share=min(1.0, LOOKED_AT / max(1, len(question.data))),
         device=question.device,
+        certificates=plan.certificates,
     )

@@ -4,12 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from withstand.checker.file import to_bytes
+from withstand.checker.network import Network
+from withstand.checker.reading import read_network
 from withstand.core.budget import Budget
+from withstand.core.errors import InputError
 from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Property
@@ -18,6 +23,8 @@ from withstand.core.rng import row_seeds
 from withstand.core.runner import Access, Attack, Found, run
 from withstand.core.threat import Threat
 from withstand.graph.model import Model
+from withstand.verification.certificates import certify_row
+from withstand.verification.proof import NORMS, proofs_of
 from withstand.verification.search import Verifier, search
 
 FLAT = 0.05
@@ -37,6 +44,7 @@ class Setup:
     """What settling any block of a run needs: everything but the samples. It can be sent to another process.
 
     onnx: the model's deployed form (None where it has no graph). share: of the samples, how many the alarms look at.
+    certificates: whether those of proofs are wanted.
     """
 
     model: Model
@@ -50,6 +58,19 @@ class Setup:
     queries: int | None = None
     share: float = 1.0
     device: str = "cpu"
+    certificates: bool = False
+
+    @cached_property
+    def checked(self) -> Network | str:
+        """The network as the checker of certificates reads it, or why there are no certificates."""
+        if not self.certificates:
+            return "none are wanted"
+        if self.onnx is None or self.threat.norm not in NORMS:
+            return f"proofs over {self.threat.norm} have none" if self.onnx else "the model has no graph"
+        try:
+            return read_network(self.onnx)
+        except InputError as error:
+            return str(error)
 
 
 class Block:
@@ -67,6 +88,10 @@ class Block:
         self.spent: dict[Side, float] = {"attack": 0.0, "verify": 0.0}
         self.flags: list[set[str]] = [set() for _ in ids]
         self.stopped: list[str | None] = [None] * len(ids)
+        network, known = setup.checked, (setup.threat, setup.property, x0, y)
+        self.proofs = None if isinstance(network, str) else proofs_of(network, *known)
+        self.certificates: dict[int, bytes] = {}
+        self.uncertified: dict[int, str] = {}
 
     def answers(self, outputs: Tensor) -> list[float]:
         """The number by which a person names outputs (see `Property.answer`)."""
@@ -139,7 +164,21 @@ class Block:
         graph = self.setup.model.graph
         assert graph is not None, "models without a graph have no verifiers"
         with self.timed("verify", rows):
-            search(self.judge, graph, [verifier], budget, rows=rows)
+            search(self.judge, graph, [verifier], budget, rows=rows, proofs=self.proofs)
+
+    def certify(self, budget: Budget) -> None:
+        """Make the certificates of all proofs so far, each in at most an equal share of the time; of those that cannot
+        be made `uncertified` holds the reason."""
+        proved = [row for row, status in enumerate(self.judge.status) if status is Status.PROVED]
+        for number, row in enumerate(proved):
+            assert self.proofs is not None
+            share = budget.share(1 / (len(proved) - number))
+            with self.timed("verify", torch.tensor([row])):
+                found = certify_row(self.judge, row, self.proofs[row], lambda share=share: not share.spent)
+            if found.certificate is not None:
+                self.certificates[row] = to_bytes(found.certificate)
+            else:
+                self.uncertified[row] = found.reason
 
 
 def doubts(attack: Attack, found: Found) -> list[set[str]]:

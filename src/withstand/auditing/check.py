@@ -1,4 +1,5 @@
-"""The independent re-check of a run folder: recount, replay every witness, recompute every proof in float64."""
+"""The independent re-check of a run folder: recount, replay every witness, check every certificate by the checker, and
+recompute every other proof in float64."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,9 @@ from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder
 from withstand.auditing.single import in_float64
 from withstand.auditing.universal import without_first
+from withstand.checker.check import check as check_certificate
+from withstand.checker.file import load
+from withstand.checker.reading import read_network
 from withstand.core.errors import InputError
 from withstand.core.judge import Judge, Status
 from withstand.core.records import RunRecord, SampleRecord, Summary
@@ -22,16 +26,18 @@ from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
 from withstand.verification.methods.branch_and_bound import BranchAndBound
+from withstand.verification.proof import proofs_of
 from withstand.verification.search import Verifier, search
 
 
 @dataclass(frozen=True)
 class Rechecked:
-    """What was checked, and a sentence for every failure."""
+    """What was checked, and a sentence for every failure. certificates: how many of the proofs have one."""
 
     samples: int
     witnesses: int
     proofs: int
+    certificates: int
     failures: list[str]
 
     @property
@@ -69,8 +75,10 @@ def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "Dat
             failures += _witness(folder.path, claim, question)
         failures += _attacks(samples)
         failures += [] if plan.draws > 1 else _clean(samples, question)
-        failures += _proofs(record, proved, question)
-    return Rechecked(len(samples), len(claims), len(proved), failures)
+        certified = [sample for sample in proved if sample.certificate is not None]
+        failures += _certificates(folder.path, certified, question)
+        failures += _proofs(record, [sample for sample in proved if sample.certificate is None], question)
+    return Rechecked(len(samples), len(claims), len(proved), len(certified), failures)
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,35 @@ def _witness(folder: Path, claim: _Claim, question: Question) -> Iterator[str]:
         clean = question.x[question.data.ids.index(claim.sample)].cpu().numpy()
         if not np.array_equal(clean, held.x0):
             yield f"{name} starts from another input than the data's."
+
+
+def _certificates(folder: Path, certified: list[SampleRecord], question: Question) -> Iterator[str]:
+    """Whether each certificate is of the sample's question, and holds."""
+    if not certified:
+        return
+    if question.onnx is None:
+        yield f"{len(certified)} certificates cannot be checked: {question.model.why_no_graph}"
+        return
+    network = read_network(question.onnx)
+    where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
+    for sample in certified:
+        if sample.id not in where:
+            continue
+        name, path = f"The certificate of sample {sample.id}", folder / str(sample.certificate)
+        rows = slice(where[sample.id], where[sample.id] + 1)
+        asked = proofs_of(network, question.threat, question.property, question.x[rows], question.y[rows])[0]
+        try:
+            held = load(path)
+            report = check_certificate(held, network)
+        except InputError as error:
+            yield f"{name} cannot be used: {error}"
+            continue
+        if not asked.is_of(held):
+            yield f"{name} is of another question than the run's."
+        if not report.holds:
+            yield f"{name} fails: {report.failure}"
+        if sample.grade != report.grade:
+            yield f"Sample {sample.id} is recorded as proved in {sample.grade}, its certificate has another grade."
 
 
 def _patient(verifier: Verifier) -> Verifier:

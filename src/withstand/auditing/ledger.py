@@ -70,8 +70,13 @@ class Ledger:
         if self.question.model.source is None and self.question.onnx is not None:
             self.folder.write_bytes("model.onnx", self.question.onnx)
 
-    def keep(self, records: Sequence[SampleRecord], witnesses: Mapping[str, Witness]) -> None:
-        """Store settled samples and their witnesses, by their files' names; when this returns they are on the disk."""
+    def keep(
+        self, records: Sequence[SampleRecord], witnesses: Mapping[str, Witness], certificates: Mapping[str, bytes] = {}
+    ) -> None:
+        """Store settled samples with their witnesses and certificates, by their files' names; when this returns they
+        are on the disk."""
+        for name, content in certificates.items():
+            self.folder.write_bytes(name, content)
         for name, witness in witnesses.items():
             self.folder.save_witness(name, witness)
         self.folder.append(records)

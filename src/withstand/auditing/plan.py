@@ -39,6 +39,7 @@ def make_plan(
     limit: int | None = None,
     seed: int | None = None,
     budget: float | str | None = None,
+    certificates: bool | None = None,
     base: Plan | str | PathLike[str] | None = None,
 ) -> Plan:
     """A checked plan. base: a plan (or its file) for everything that is None here. Without one, property is `argmax`,
@@ -63,6 +64,7 @@ def make_plan(
             "limit": base.limit if limit is None else limit,
             "seed": base.seed if seed is None else seed,
             "budget_seconds": base.budget_seconds if budget is None else seconds_of(budget),
+            "certificates": base.certificates if certificates is None else certificates,
         }
     )
     _check(plan, norm, losses)

@@ -1,18 +1,21 @@
-"""One verifier alone, without attacks, and nothing kept on disk."""
+"""One verifier alone, without attacks, and nothing kept on disk but certificates where they are wanted."""
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import Question, pose
+from withstand.auditing.shelf import Shelf
 from withstand.bounds.support import unboundable
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
-from withstand.core.judge import Judge, Status, Verdict
+from withstand.core.judge import RANK, Judge, Status, Verdict
 from withstand.core.property import Property
 from withstand.core.registry import build
 from withstand.core.threat import Threat
@@ -28,11 +31,13 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifiers did. counts: samples by verdict. grade: the arithmetic of the proofs (None: there are none).
+    """What verifiers did. counts: samples by verdict. grade: the arithmetic of the proofs, of the weakest one (None:
+    there are none).
 
     why: for the method `auto`, the verifiers it chose and the reason. Per sample: status, bounds (the best lower bound
-    on its margin), domains (parts of its threat that a search bounded), open (parts it left) and reasons (what stopped
-    the search, where the sample is unknown).
+    on its margin), domains (parts of its threat that a search bounded), open (parts it left), reasons (what stopped
+    the search, where the sample is unknown; why there is no certificate, where one was wanted) and certificates (the
+    files of proofs that were checked, and of witnesses).
     """
 
     n: int
@@ -49,11 +54,12 @@ class Verified:
     domains: list[int] = field(default_factory=list)
     open: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    certificates: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the lists of samples."""
         held = asdict(self)
-        for name in ("status", "bounds", "domains", "open", "reasons"):
+        for name in ("status", "bounds", "domains", "open", "reasons", "certificates"):
             del held[name]
         return held
 
@@ -69,11 +75,14 @@ def verify(
     budget: float | str | None = None,
     device: str = "cpu",
     double: bool = False,
+    certificates: str | PathLike[str] | None = None,
 ) -> Verified:
     """Let a verifier prove what it can about every sample that is right when clean.
 
     method: as `crown` or with parameters; `auto` chooses several by the network (`withstand.verification.portfolio`).
     budget: wall time in seconds or as "10m" (none: to its end). double: compute in float64 instead of float32.
+    certificates: a folder for the model (model.onnx), a checked certificate of each proved sample (<id>.safetensors)
+    and the witness of each that a verifier refutes (<id>.npz).
 
     Raises InputError when an input cannot be used, the verifier is unknown or an operator of the model has no bound.
     """
@@ -83,6 +92,7 @@ def verify(
         if not question.threat.provable:
             raise InputError(f"Nothing can be proved about the threat {question.threat}; use `withstand attack`.")
         replay = question.replay
+        shelf = None if certificates is None else Shelf(question, Path(certificates), clock)
         if double:
             question = in_float64(question)
         graph = question.model.graph
@@ -93,27 +103,34 @@ def verify(
         verifiers, why = ([named], "") if named is not None else _chosen(graph, question.threat, clock)
         wall, cpu = time.perf_counter(), time.process_time()
         starts = range(0, len(question.data), BLOCK)
-        verdicts = [verdict for start in starts for verdict in _prove(question, replay, verifiers, start, clock)]
-        status = [verdict.status.value for verdict in verdicts]
-        grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
-        n = len(status)
-        counts = {verdict.value: status.count(verdict.value) for verdict in Status}
-        return Verified(
-            n=n,
-            method=method,
-            clean_accuracy=1 - counts["invalid"] / n,
-            certified_accuracy=counts["proved"] / n,
-            counts=counts,
-            grade=grades[0].value if grades else None,
-            cpu_seconds=time.process_time() - cpu,
-            seconds=time.perf_counter() - wall,
-            status=status,
-            bounds=[verdict.bound for verdict in verdicts],
-            why=why,
-            domains=[verdict.domains for verdict in verdicts],
-            open=[verdict.open for verdict in verdicts],
-            reasons=[verdict.reason for verdict in verdicts],
-        )
+        verdicts = [v for start in starts for v in _prove(question, replay, verifiers, start, clock, shelf)]
+        files = [] if shelf is None else shelf.files
+        return _summed(method, why, verdicts, files, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def _summed(
+    method: str, why: str, verdicts: list[Verdict], files: list[str], cpu_seconds: float, seconds: float
+) -> Verified:
+    status = [verdict.status.value for verdict in verdicts]
+    grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
+    counts = {verdict.value: status.count(verdict.value) for verdict in Status}
+    return Verified(
+        n=len(status),
+        method=method,
+        clean_accuracy=1 - counts["invalid"] / len(status),
+        certified_accuracy=counts["proved"] / len(status),
+        counts=counts,
+        grade=min(grades, key=RANK.__getitem__).value if grades else None,
+        cpu_seconds=cpu_seconds,
+        seconds=seconds,
+        status=status,
+        bounds=[verdict.bound for verdict in verdicts],
+        why=why,
+        domains=[verdict.domains for verdict in verdicts],
+        open=[verdict.open for verdict in verdicts],
+        reasons=[verdict.reason for verdict in verdicts],
+        certificates=files,
+    )
 
 
 def _chosen(graph: Graph, threat: Threat, budget: Budget) -> tuple[list[Any], str]:
@@ -123,12 +140,19 @@ def _chosen(graph: Graph, threat: Threat, budget: Budget) -> tuple[list[Any], st
 
 
 def _prove(
-    question: Question, replay: Callable[[Tensor], Tensor] | None, verifiers: list[Any], start: int, budget: Budget
+    question: Question,
+    replay: Callable[[Tensor], Tensor] | None,
+    verifiers: list[Any],
+    start: int,
+    budget: Budget,
+    shelf: Shelf | None,
 ) -> list[Verdict]:
     rows = slice(start, start + BLOCK)
     judge = Judge(question.model, replay, question.x[rows], question.y[rows], question.threat, question.property)
     assert question.model.graph is not None
-    return search(judge, question.model.graph, verifiers, budget)
+    proofs = None if shelf is None else shelf.proofs(judge)
+    verdicts = search(judge, question.model.graph, verifiers, budget, proofs=proofs)
+    return verdicts if shelf is None else shelf.keep(judge, verdicts, proofs, start)
 
 
 def in_float64(question: Question) -> Question:

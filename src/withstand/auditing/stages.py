@@ -19,6 +19,7 @@ from withstand.core.registry import build, components, name_of
 from withstand.core.runner import Access, Attack
 from withstand.core.threat import Threat
 from withstand.io.witness import Witness
+from withstand.verification.certificates import ENDING
 from withstand.verification.search import Verifier
 
 ONE_STEP = "fgsm"
@@ -50,10 +51,12 @@ class Fault:
 
 @dataclass
 class Settled:
-    """The results of one block: records, witnesses by sample, seconds by side, and the fault that ended it, if any."""
+    """The results of one block: records, witnesses by sample, certificates by file, seconds by side, and the fault that
+    ended it, if any."""
 
     records: list[SampleRecord] = field(default_factory=list)
     witnesses: dict[int, Witness] = field(default_factory=dict)
+    certificates: dict[str, bytes] = field(default_factory=dict)
     attack_seconds: float = 0.0
     verify_seconds: float = 0.0
     fault: Fault | None = None
@@ -110,6 +113,8 @@ def _stages(block: Block) -> list[Stage]:
         stages += [(name_of(a), partial(_attack_sampled, block, a)) for a in alarms]
         stages.append((ENSEMBLE, partial(_attack_misled, block)))
         stages.append(("wide pgd", partial(_attack_wide, block)))
+    if block.proofs is not None:
+        stages.append(("certificates", block.certify))
     return stages
 
 
@@ -174,7 +179,13 @@ def _settled(block: Block, reach: Reach | None) -> Settled:
         block.ids[i]: _witness(block, i, judge.witness[i], moves[i], judge.found_by[i], threat) for i in refuted
     }
     records = [_record(block, reach, i, witnesses.get(block.ids[i])) for i in range(len(block.ids))]
-    return Settled(records, witnesses, block.spent["attack"], block.spent["verify"])
+    files = {_file(block, row): held for row, held in block.certificates.items()}
+    return Settled(records, witnesses, files, block.spent["attack"], block.spent["verify"])
+
+
+def _file(block: Block, row: int) -> str:
+    """The file of a row's certificate, relative to the run folder."""
+    return f"certificates/{block.ids[row]}{ENDING}"
 
 
 def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None) -> SampleRecord:
@@ -195,6 +206,7 @@ def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None
         distance=None if witness is None else witness.distance,
         adversarial=None if witness is None else witness.adversarial,
         witness=None if witness is None else f"witnesses/{witness.id}.npz",
+        certificate=_file(block, row) if row in block.certificates else None,
         queries=int(block.queries[row]),
         gradients=int(block.gradients[row]),
         seconds=float(block.seconds[row]),
@@ -206,6 +218,8 @@ def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None
 
 def _reason(block: Block, row: int) -> str:
     judge = block.judge
+    if judge.status[row] is Status.PROVED and block.setup.certificates and row not in block.certificates:
+        return f"no certificate: {block.uncertified.get(row) or block.setup.checked}"
     if judge.status[row] is not Status.UNKNOWN:
         return ""
     bound = float(judge.bound[row])

@@ -56,10 +56,14 @@ class Targets(NamedTuple):
 
 @dataclass
 class Bounder:
-    """Bounds over parts of one region, for one network. The first call of `refine` must be about the whole region."""
+    """Bounds over parts of one region, for one network. The first call of `refine` must be about the whole region.
+
+    pulse: is called before every piece of work, and may raise an exception to end it.
+    """
 
     network: Network
     region: Region
+    pulse: Callable[[], None] = lambda: None
     sizes: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,12 +75,15 @@ class Bounder:
         unknown = np.full((1, self.network.neurons), np.inf)
         return Parts(self.region.low[None], self.region.high[None], -unknown, unknown, np.zeros(1, bool))
 
-    def refine(self, parts: Parts, targets: Targets | None = None) -> Parts:
-        """The parts with bounds of all neurons computed afresh and intersected with those they have."""
+    def refine(self, parts: Parts, targets: Targets | None = None, twice: bool = False) -> Parts:
+        """The parts with bounds of all neurons computed afresh and intersected with those they have.
+
+        twice: neurons left undecided are bounded once more, over parallel lines.
+        """
         crossed = (parts.low > parts.high).any(1)
         high = np.maximum(parts.low, parts.high)
         values: dict[int, Interval] = {0: (parts.low, high)}
-        walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed))
+        walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed), twice)
         learning = len(self.sizes.magnitude) == 1
         for step in self.network.steps:
             if isinstance(step, Affine):
@@ -93,17 +100,20 @@ class Bounder:
 
     def lower(self, rows: Rows, left: Array, low: Array, high: Array) -> Array:
         """The rows' least values over the boxes, from the coefficients that are left at the input."""
+        self.pulse()
         least, slack = self.region.least(left, low, high)
         return total(rows.constant, least, rows.slack + slack)
 
 
 @dataclass
 class _Walk:
-    """One pass over all layers for some parts; `lines` are those of the layers done with."""
+    """One pass over all layers for some parts; `lines` are those of the layers done with, `parallel` other ones."""
 
     bounder: Bounder
     parts: Parts
+    twice: bool
     lines: dict[int, Relaxation] = field(default_factory=dict)
+    parallel: dict[int, Relaxation] = field(default_factory=dict)
 
     def bound(self, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
         """Bounds of the neurons before an activation, and with them its lines."""
@@ -113,9 +123,14 @@ class _Walk:
         self._settle(below, above)
         exact = step.source in self.bounder.network.unmixed and self.bounder.region.norm == "box"
         if not exact and step.source not in self.bounder.network.images:
-            self._tighten(step, targets)
+            self._tighten(step, targets, self.lines)
             self._settle(below, above)
+            if self.twice and self.parallel:
+                self._tighten(step, None, self.parallel)
+                self._settle(below, above)
         self.lines[step.out] = step.function.lines(below, above, None)
+        if self.twice:
+            self.parallel[step.out] = step.function.lines(below, above, step.function.parallel(below, above))
         return below, above
 
     def _settle(self, below: Array, above: Array) -> None:
@@ -123,14 +138,14 @@ class _Walk:
         self.parts.empty[:] |= (below > above).any(1)
         np.maximum(above, below, out=above)
 
-    def _tighten(self, step: Activation, targets: Targets | None) -> None:
+    def _tighten(self, step: Activation, targets: Targets | None, lines: dict[int, Relaxation]) -> None:
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         wanted = step.function.undecided(below, above) & ~self.parts.empty[:, None]
         mine = self._targeted(step, targets, wanted)
         network = self.bounder.network
         width = network.inputs // 4 if reads_windows(network, step.source) else max(network.sizes)
         for part, index in _batches(wanted, ENTRIES // max(1, width) // 2):
-            found = self._both(step, part, index)
+            found = self._both(step, part, index, lines)
             place = (part[:, None], index)
             below[place] = np.maximum(below[place], found[:, : index.shape[1]])
             above[place] = np.minimum(above[place], -found[:, index.shape[1] :])
@@ -151,16 +166,16 @@ class _Walk:
         wanted &= ~sides.all(0)
         return mine
 
-    def _both(self, step: Activation, part: Array, index: Array) -> Array:
+    def _both(self, step: Activation, part: Array, index: Array, over: dict[int, Relaxation]) -> Array:
         """Lower bounds of neurons index [k, R] of the parts [k], then of their negatives: [k, 2R]."""
         bounder = self.bounder
-        begun = windowed(bounder.network, bounder.sizes, step, part.repeat(index.shape[1]), index.ravel(), self.lines)
+        begun = windowed(bounder.network, bounder.sizes, step, part.repeat(index.shape[1]), index.ravel(), over)
         if begun is None:
             rows, start = units(bounder.network, bounder.sizes, step, index)
         else:
             rows, start = begun
             part = part[:1] if len(self.parts) == 1 else part.repeat(index.shape[1])
-        lines = {out: line.of(part) for out, line in self.lines.items()} if start else {}
+        lines = {out: line.of(part) for out, line in over.items()} if start else {}
         left = descend(bounder.network, rows, start, lines)
         found = bounder.lower(rows, left, self.parts.low[part], self.parts.high[part])
         return found if begun is None else found.reshape(*index.shape, 2).swapaxes(1, 2).reshape(len(index), -1)

@@ -6,6 +6,7 @@ from withstand.checker.certificate import (
     CUT,
     INPUT_SPLIT,
     NEURON_SPLIT,
+    ONCE,
     Certificate,
     Claims,
     Nodes,
@@ -54,7 +55,7 @@ class Builder:
         self.network, self.region, self.rows = network, region, rows
         self._members, _ = Ragged.sorted(rows.group, rows.groups)
         self._tree = np.full(rows.groups, -1)
-        self._root, self._kind, self._anchor = _Column("i4"), _Column("u1"), _Column("?")
+        self._root, self._kind, self._anchor = _Column("i4"), _Column("u1"), _Column("u1")
         self._place, self._point, self._child = _Column("i4"), _Column("f8"), _Column("i4", (2,))
         self._pulls = _Column("i4")
         self._node, self._group, self._row = _Column("i4"), _Column("i4"), _Column("i4")
@@ -69,7 +70,7 @@ class Builder:
         node = self._nodes(1, np.zeros(1, int))
         self._tree[slice(None) if groups is None else groups] = self._root.size
         self._root.append(node)
-        self._anchor.array[node] = True
+        self._anchor.array[node] = ONCE
         return int(node[0])
 
     def split_input(self, node: Array, axis: Array, point: Array) -> tuple[Array, Array]:
@@ -87,9 +88,9 @@ class Builder:
         self._child.array[node, 0] = child
         return child
 
-    def anchor(self, node: Array) -> None:
-        """Have all neurons bounded afresh at nodes."""
-        self._anchor.array[node] = True
+    def anchor(self, node: Array, kind: int = ONCE) -> None:
+        """Have all neurons bounded afresh at nodes, ONCE or TWICE."""
+        self._anchor.array[node] = kind
 
     def slopes(self, neurons: Array, values: Array) -> Array:
         """Store slopes [K, n] of neurons [n], none twice: shares in [0, 1] for those with a kink (rounded to 1/255),
@@ -114,8 +115,8 @@ class Builder:
         """Claim groups [K] at nodes [K]. Gives the claims' numbers.
 
         weights [K, w]: of each group's rows, in the order of the rows; columns beyond the group's size are left out.
-        None: equal weights. slopes [K]: rows of slopes, -1 or None for the checker's own. multipliers [K, d]: of the
-        neuron splits from the root to the node; columns beyond their number are left out.
+        None: equal weights. slopes [K]: rows of slopes, -1 or None for the checker's own, or PARALLEL.
+        multipliers [K, d]: of the neuron splits from the root to the node; columns beyond their number are left out.
         """
         count = len(node)
         sizes = np.diff(self._members.start)[group]

@@ -17,6 +17,12 @@ Array = np.ndarray
 LEAF, INPUT_SPLIT, NEURON_SPLIT, CUT = range(4)
 """Kinds of nodes."""
 
+ONCE, TWICE = 1, 2
+"""Kinds of anchors."""
+
+PARALLEL = -2
+"""Instead of a row of slopes: both lines of each activation are parallel, where they can be."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -41,8 +47,9 @@ class Nodes:
     kind [N]: LEAF; INPUT_SPLIT: input `place` is <= `point` in the first child and >= `point` in the second;
     NEURON_SPLIT: so is neuron `place` (see `Network.neuron`); CUT: the one child is what the claims at the node leave
     of its box: where in some group that has claims there, all their lower bounds may be at most the threshold.
-    anchor [N]: whether all neurons are bounded afresh at the node. Roots always are. Other nodes use the bounds of the
-    nearest anchor above, cut by the splits since.
+    anchor [N]: whether all neurons are bounded afresh at the node: ONCE, or TWICE, which bounds those left undecided
+    over parallel lines too (0: not). Roots always are. Other nodes use the bounds of the nearest anchor above, cut by
+    the splits since.
     place [N], point [N], child [N, 2] (-1: none).
     """
 
@@ -61,8 +68,9 @@ class Claims:
     """C claims: over its node, the rows of its group, weighted and added up, are above the threshold.
 
     node [C], group [C]. weight: for each claim in turn one number >= 0 for each row of its group, in the order of the
-    rows, adding up to about 1. slopes [C]: a row of `Slopes`, or -1 for the checker's own. multipliers: for each claim
-    in turn `count` [C] numbers >= 0, either none or one for each neuron split on the way from the root to the node.
+    rows, adding up to about 1. slopes [C]: a row of `Slopes`, -1 for the checker's own, or PARALLEL. multipliers: for
+    each claim in turn `count` [C] numbers >= 0, either none or one for each neuron split on the way from the root to
+    the node.
     """
 
     node: Array

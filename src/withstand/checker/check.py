@@ -1,19 +1,22 @@
 """The check of a certificate: every bound is computed again, and the trees must prove every group."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from withstand.checker.bounds import Parts
 from withstand.checker.certificate import CUT, LEAF, Certificate
+from withstand.checker.claims import Bounded
 from withstand.checker.file import load
 from withstand.checker.network import Network
 from withstand.checker.reading import read_network
 from withstand.checker.tree import Trees, covered
 from withstand.checker.validity import validate
-from withstand.checker.visit import Visit
+from withstand.checker.visit import Cuts, Visit
 
 Array = np.ndarray
 
@@ -50,9 +53,11 @@ class Report:
         if not self.holds:
             return f"The certificate does not hold: {self.failure}"
         size = f"{self.claims:,} claims, {self.leaves:,} leaves, {self.anchors:,} anchors, {self.seconds:.1f} s"
+        least = min(self.least)
+        what = f"of at least {least:.6g}, above" if least > self.threshold else "above"
         return (
-            f"The certificate holds ({self.grade}): over the whole region every group of rows has one of at least "
-            f"{min(self.least):.6g}, above {self.threshold:g} ({size})."
+            f"The certificate holds ({self.grade}): over the whole region every group of rows has one {what} "
+            f"{self.threshold:g} ({size})."
         )
 
 
@@ -72,18 +77,53 @@ def _checked(
 ) -> Report:
     held = certificate if isinstance(certificate, Certificate) else load(certificate)
     net = network if isinstance(network, Network) else read_network(network)
-    nodes, groups = held.nodes, len(held.tree)
-    counts = int((nodes.kind == LEAF).sum()), int(nodes.anchor.sum()), len(held.claims)
-    threshold = held.rows.threshold
     if held.digest != net.digest:
         failure = f"The certificate is about the network {held.digest[:16]} (sha256), not {net.digest[:16]}."
-        return Report(False, "", (-np.inf,) * groups, threshold, *counts, time.perf_counter() - began, failure)
-    trees = validate(held, net)
-    visit = _visited(held, net, trees)
-    failure = _failed_claim(held, visit.bound) or _hole(trees, visit)
+        least, seconds = (-np.inf,) * len(held.tree), time.perf_counter() - began
+        return Report(False, "", least, held.rows.threshold, *_counts(held), seconds, failure)
+    return conclude(walk(held, net), began)
+
+
+def walk(
+    certificate: Certificate,
+    network: Network,
+    wanted: Array | None = None,
+    watch: Callable[[Visit, Array, Parts, Bounded], None] = lambda *found: None,
+    pulse: Callable[[], None] = lambda: None,
+) -> Visit:
+    """All that can be computed of a certificate, or what the claims `wanted` [k] need (see `Visit`).
+
+    Raises InputError when the certificate cannot be used.
+    """
+    with np.errstate(all="ignore"):
+        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, pulse)
+        visit.run()
+    return visit
+
+
+class Findings(Protocol):
+    """What is known of a certificate: bounds [C] of all claims, what its cuts prove, and which parts are empty."""
+
+    @property
+    def certificate(self) -> Certificate: ...
+    @property
+    def trees(self) -> Trees: ...
+    @property
+    def bound(self) -> Array: ...
+    @property
+    def cuts(self) -> Cuts: ...
+    @property
+    def empty(self) -> Array: ...
+
+
+def conclude(visit: Findings, began: float) -> Report:
+    """The report on a certificate all of whose claims were bounded. began: `time.perf_counter` at the start."""
+    held = visit.certificate
+    with np.errstate(all="ignore"):
+        failure = _failed_claim(held, visit.bound) or _hole(visit.trees, visit)
     least = tuple(_least(held, visit).tolist())
     grade = "" if failure else GRADE
-    return Report(not failure, grade, least, threshold, *counts, time.perf_counter() - began, failure)
+    return Report(not failure, grade, least, held.rows.threshold, *_counts(held), time.perf_counter() - began, failure)
 
 
 def claim_bounds(certificate: Certificate, network: Network) -> Array:
@@ -92,14 +132,13 @@ def claim_bounds(certificate: Certificate, network: Network) -> Array:
 
     Raises InputError when the certificate cannot be used.
     """
-    with np.errstate(all="ignore"):
-        return _visited(certificate, network, validate(certificate, network)).bound
+    return walk(certificate, network).bound
 
 
-def _visited(certificate: Certificate, network: Network, trees: Trees) -> Visit:
-    visit = Visit(certificate, network, trees)
-    visit.run()
-    return visit
+def _counts(certificate: Certificate) -> tuple[int, int, int]:
+    """Leaves, anchors and claims."""
+    nodes = certificate.nodes
+    return int((nodes.kind == LEAF).sum()), int((nodes.anchor > 0).sum()), len(certificate.claims)
 
 
 def _at_cut(certificate: Certificate) -> Array:
@@ -118,7 +157,7 @@ def _failed_claim(certificate: Certificate, bound: Array) -> str:
     )
 
 
-def _hole(trees: Trees, visit: Visit) -> str:
+def _hole(trees: Trees, visit: Findings) -> str:
     certificate = trees.certificate
     whole = (visit.bound > certificate.rows.threshold).nonzero()[0]
     node = np.concatenate([certificate.claims.node[whole], visit.cuts.node])
@@ -130,7 +169,7 @@ def _hole(trees: Trees, visit: Visit) -> str:
     return f"The claims leave a part of the region without proof for group {open_groups[0]}."
 
 
-def _least(certificate: Certificate, visit: Visit) -> Array:
+def _least(certificate: Certificate, visit: Findings) -> Array:
     least = np.full(len(certificate.tree), np.inf)
     mine = ~_at_cut(certificate)
     np.minimum.at(least, certificate.claims.group[mine], visit.bound[mine])

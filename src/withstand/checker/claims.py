@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from withstand.checker.bounds import Bounder, Parts
-from withstand.checker.certificate import INPUT_SPLIT, NEURON_SPLIT, Certificate
+from withstand.checker.certificate import INPUT_SPLIT, NEURON_SPLIT, PARALLEL, Certificate
 from withstand.checker.descent import Rows, descend
 from withstand.checker.functions import Relaxation
 from withstand.checker.ragged import Ragged
@@ -64,10 +64,10 @@ class Claiming:
 
     def bound(self, claim: Array, parts: Parts) -> Bounded:
         """Bounds of claims [k] over their parts."""
-        rows, weight = self._combined(claim)
-        pulls = self._pulls(claim, rows)
+        rows, weight = self.combined(claim)
+        pulls = self.pulls(claim, rows)
         network = self.bounder.network
-        lines = self._lines(claim, parts)
+        lines = self.lines(claim, parts)
         left = descend(network, rows, len(network.steps), lines, pulls)
         value = self.bounder.lower(rows, left, parts.low, parts.high)[:, 0]
         share = value / weight
@@ -76,7 +76,7 @@ class Claiming:
         constant = total(rows.constant, np.zeros_like(rows.constant), rows.slack)[:, 0]
         return Bounded(np.where(parts.empty, np.inf, bound), left[:, 0], constant, parts.empty)
 
-    def _combined(self, claim: Array) -> tuple[Rows, Array]:
+    def combined(self, claim: Array) -> tuple[Rows, Array]:
         """The weighted rows less the threshold as rows over the outputs, and the sum of each claim's weights."""
         rows, sizes = self.certificate.rows, self.bounder.sizes
         lists, members = self._members
@@ -89,7 +89,7 @@ class Claiming:
         whole = Rows({self.bounder.network.output: coefficients[:, None]}, constant[:, None], slack[:, None], sizes)
         return whole, np.add.reduceat(weight, begin)
 
-    def _pulls(self, claim: Array, rows: Rows) -> dict[int, Array]:
+    def pulls(self, claim: Array, rows: Rows) -> dict[int, Array]:
         """What the multipliers of splits add: coefficients of neurons, and to the constants of the rows."""
         certificate, network = self.certificate, self.bounder.network
         mine = (certificate.claims.count[claim] > 0).nonzero()[0]
@@ -111,13 +111,18 @@ class Claiming:
         rows.shift(-np.bincount(row, signed * point, len(claim))[:, None])
         return {a.out: pull[:, a.neurons] for a in network.activations}
 
-    def _lines(self, claim: Array, parts: Parts) -> dict[int, Relaxation]:
+    def lines(self, claim: Array, parts: Parts) -> dict[int, Relaxation]:
+        """The lines that claims [k] use over their parts."""
         row = self.certificate.claims.slopes[claim]
-        slopes = self.slopes(row) if (row >= 0).any() else None
+        slopes = self.slopes(row) if (row != -1).any() else None
+        parallel = row == PARALLEL
         found: dict[int, Relaxation] = {}
         for step in self.bounder.network.activations:
             below, above = parts.below[:, step.neurons], parts.above[:, step.neurons]
-            found[step.out] = step.function.lines(below, above, None if slopes is None else slopes[:, step.neurons])
+            given = None if slopes is None else slopes[:, step.neurons]
+            if given is not None and parallel.any():
+                given[parallel] = step.function.parallel(below[parallel], above[parallel])
+            found[step.out] = step.function.lines(below, above, given)
         return found
 
     @cached_property

@@ -57,7 +57,7 @@ FORMS = {
     "slopes.numbers": ("F32", 1),
     "slopes.neuron": ("I32", 1),
     "nodes.kind": ("U8", 1),
-    "nodes.anchor": ("BOOL", 1),
+    "nodes.anchor": ("U8", 1),
     "targets.upper": ("BOOL", 1),
     "slopes.shares": ("U8", 1),
 }

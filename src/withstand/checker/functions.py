@@ -93,6 +93,10 @@ class Function(Protocol):
         """Bounds over [low, high]; where no slope is given, or NaN, the choice is the function's own."""
         ...
 
+    def parallel(self, low: Array, high: Array) -> Array:
+        """Slopes that make both lines parallel, NaN where they are so anyway or cannot be."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Kinked:
@@ -142,6 +146,12 @@ class Kinked:
             return Lines(free, None, chord, gap)
         below, above = np.where(convex, 0.0, gap), np.where(convex, gap, 0.0)
         return Lines(np.where(convex, free, chord), below, np.where(convex, chord, free), above)
+
+    def parallel(self, low: Array, high: Array) -> Array:
+        chord = self.lines(low, high, None)
+        steep = np.where(self._convex, chord.upper_slope, chord.lower_slope)
+        rise = np.where(self.left == np.asarray(self.right), 1.0, np.asarray(self.right) - self.left)
+        return np.where(self.undecided(low, high), (steep - self.left) / rise, np.nan)
 
 
 RELU = Kinked(0.0, 1.0)
@@ -199,6 +209,9 @@ class Curved(ABC):
         if slope is not None:
             lower, upper = (np.where(np.isnan(slope), own, slope) for own in (lower, upper))
         return Lines(lower, self.least(low, high, lower), upper, self.most(low, high, upper))
+
+    def parallel(self, low: Array, high: Array) -> Array:
+        return self.chord(low, high)
 
 
 def _best(slopes: Sequence[Array], offset: Callable[..., Array], low: Array, high: Array, sign: int) -> Array:

@@ -86,6 +86,9 @@ class Maximum:
         errors = gamma(lows.shape[2] + 3) * (np.abs(level) + np.abs(terms).sum(2)) * INFLATE
         return Planes(self._takes, chosen, steep, np.where(decided, 0.0, up(level - terms.sum(2) + errors)))
 
+    def parallel(self, low: Array, high: Array) -> Array:
+        return np.full(low.shape, np.nan)
+
 
 def _chosen(lows: Array, highs: Array) -> tuple[Array, Array]:
     """The argument [K, M] of the largest lower bound, and whether no other can be larger.

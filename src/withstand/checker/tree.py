@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from withstand.checker.certificate import CUT, INPUT_SPLIT, LEAF, NEURON_SPLIT, Certificate
+from withstand.checker.certificate import CUT, INPUT_SPLIT, LEAF, NEURON_SPLIT, TWICE, Certificate
 from withstand.core.errors import InputError
 
 Array = np.ndarray
@@ -96,7 +96,7 @@ def _numbered(certificate: Certificate, parent: Array, side: Array, levels: tupl
     nodes, count = certificate.nodes, len(parent)
     tree, pulls, gate = np.zeros(count, np.int64), np.zeros(count, np.int64), np.arange(count)
     tree[levels[0]] = np.arange(len(levels[0]))
-    opens = nodes.anchor | (nodes.kind == CUT)
+    opens = (nodes.anchor > 0) | (nodes.kind == CUT)
     for level in levels[1:]:
         tree[level] = tree[parent[level]]
         pulls[level] = pulls[parent[level]] + (nodes.kind[parent[level]] == NEURON_SPLIT)
@@ -146,7 +146,7 @@ def kinds_in_range(certificate: Certificate, inputs: int, neurons: int) -> None:
     Raises InputError for a kind that does not exist, a split of an input or neuron that does not, or at no number.
     """
     nodes = certificate.nodes
-    if (nodes.kind > CUT).any():
+    if (nodes.kind > CUT).any() or (nodes.anchor > TWICE).any():
         raise InputError("The certificate has nodes of an unknown kind.")
     for kind, size, what in ((INPUT_SPLIT, inputs, "an input"), (NEURON_SPLIT, neurons, "a neuron")):
         mine = nodes.kind == kind

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from withstand.checker.certificate import Certificate
+from withstand.checker.certificate import PARALLEL, Certificate
 from withstand.checker.network import Network
 from withstand.checker.ragged import Ragged
 from withstand.checker.tree import Trees, grow, kinds_in_range
@@ -94,7 +94,7 @@ def _claims(certificate: Certificate, trees: Trees) -> None:
     _need({len(claims.group), len(claims.slopes), len(claims.count)} == {size}, "The certificate's claims are damaged.")
     _within(claims.node, 0, len(certificate.nodes), "a node")
     _within(claims.group, 0, len(certificate.tree), "a group of rows")
-    _within(claims.slopes, -1, len(certificate.slopes), "a row of slopes")
+    _within(claims.slopes, PARALLEL, len(certificate.slopes), "a row of slopes")
     _need(
         (certificate.tree[claims.group] == trees.tree[claims.node]).all(),
         "The certificate claims something of a group in another tree than the group's.",
@@ -121,5 +121,5 @@ def _targets(certificate: Certificate, trees: Trees, network: Network) -> None:
     _within(targets.node, 0, len(certificate.nodes), "a node")
     _within(targets.neuron, 0, network.neurons, "a neuron")
     _within(targets.slopes, 0, len(certificate.slopes), "a row of slopes")
-    anchor = certificate.nodes.anchor[targets.node] | (trees.parent[targets.node] < 0)
+    anchor = (certificate.nodes.anchor[targets.node] > 0) | (trees.parent[targets.node] < 0)
     _need(anchor.all(), "The certificate stores slopes of neurons' bounds at a node that is no anchor.")

@@ -1,14 +1,14 @@
 """The walk over a certificate's trees, in which every bound is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from withstand.checker.bounds import ENTRIES, Bounder, Parts, Targets
-from withstand.checker.certificate import CUT, Certificate
-from withstand.checker.claims import Claiming, narrowed
+from withstand.checker.certificate import CUT, TWICE, Certificate
+from withstand.checker.claims import Bounded, Claiming, narrowed
 from withstand.checker.cut import cut
 from withstand.checker.network import Network
 from withstand.checker.ragged import Ragged
@@ -36,27 +36,36 @@ class Cuts(NamedTuple):
 
 @dataclass
 class Visit:
-    """One walk. bound [C]: of every claim. empty: nodes whose parts are empty."""
+    """One walk. wanted: the claims to bound (all unless given), besides those of the cuts above them. bound [C]: of
+    every claim, minus infinity where it was not wanted. empty: nodes whose parts are empty. watch: is told of the walk,
+    claims, their parts and what was found, but for those of cuts. pulse: is called often, and may raise an exception to
+    end the walk."""
 
     certificate: Certificate
     network: Network
     trees: Trees
+    wanted: Array | None = None
+    watch: Callable[["Visit", Array, Parts, Bounded], None] = lambda *found: None
+    pulse: Callable[[], None] = lambda: None
     bound: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.bound = np.full(len(self.certificate.claims), -np.inf)
-        self.bounder = Bounder(self.network, self.certificate.region)
+        self.bounder = Bounder(self.network, self.certificate.region, self.pulse)
         self.claiming = Claiming(self.certificate, self.trees, self.bounder)
         self._cuts: list[Cuts] = []
         self._empty: list[Array] = []
         self._held: dict[int, Parts] = {}
         self._waiting: dict[int, int] = {}
         count = len(self.certificate.nodes)
-        gates = (self.trees.gate == np.arange(count)).nonzero()[0]
+        claims, visited = self._asked()
+        gates = visited.nonzero()[0]
         above = self.trees.above(gates)
         self._children, order = Ragged.sorted(np.maximum(above, 0)[above >= 0], count)
         self._below = gates[above >= 0][order]
-        self._claims, self._claim = Ragged.sorted(self.trees.gate[self.certificate.claims.node], count)
+        self._roots = self.certificate.root[visited[self.certificate.root]].astype(np.int64)
+        self._claims, order = Ragged.sorted(self.trees.gate[self.certificate.claims.node[claims]], count)
+        self._claim = claims[order]
         self._targets, self._target = Ragged.sorted(self.certificate.targets.node, count)
 
     @property
@@ -73,16 +82,32 @@ class Visit:
     def run(self) -> None:
         """Walk all trees."""
         np.empty(FREED, np.uint8)
-        roots = self.certificate.root.astype(np.int64)
-        first = roots[:1]
-        self._whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first))
-        stack = roots.tolist()
+        first = self.certificate.root[:1].astype(np.int64)
+        twice = bool((self.certificate.nodes.anchor[first] == TWICE).any())
+        self._whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first), twice)
+        stack = self._roots.tolist()
         while stack:
             together = self._together()
             gates = np.array(stack[-together:])
             del stack[-together:]
             self._work(gates, first)
             stack += self._below[self._children.take(gates)[1]].tolist()
+
+    def _asked(self) -> tuple[Array, Array]:
+        """The claims to bound, and which nodes are gates on the way to them."""
+        node = self.certificate.claims.node
+        if self.wanted is None:
+            return np.arange(len(node)), self.trees.gate == np.arange(len(self.trees.gate))
+        visited = np.zeros(len(self.trees.gate), bool)
+        gates = np.unique(self.trees.gate[node[self.wanted]])
+        while len(gates):
+            visited[gates] = True
+            above = np.unique(self.trees.above(gates))
+            gates = above[(above >= 0) & ~visited[above]]
+        asked = np.zeros(len(node), bool)
+        asked[self.wanted] = True
+        asked |= visited[node] & (self.certificate.nodes.kind[node] == CUT)
+        return asked.nonzero()[0], visited
 
     def _together(self) -> int:
         size = self.network.neurons + self.network.inputs
@@ -94,11 +119,13 @@ class Visit:
         """Bound the parts of gates, then the claims there and below, down to the next gates."""
         parts = self._parts(gates)
         nodes = self.certificate.nodes
-        afresh = (nodes.anchor[gates] | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
+        afresh = ((nodes.anchor[gates] > 0) | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
         bare = (self.trees.parent[gates] < 0) & (self._targets.start[gates + 1] == self._targets.start[gates])
-        fresh = (afresh & ~bare).nonzero()[0]
-        if len(fresh):
-            _put(parts, fresh, self.bounder.refine(parts[fresh], self._targets_of(gates[fresh])))
+        twice = nodes.anchor[gates] == TWICE
+        for again in (False, True):
+            fresh = (afresh & ~bare & (twice == again)).nonzero()[0]
+            if len(fresh):
+                _put(parts, fresh, self.bounder.refine(parts[fresh], self._targets_of(gates[fresh]), again))
         row, place = self._claims.take(gates)
         claim = self._claim[place]
         here = nodes.kind[self.certificate.claims.node[claim]] == CUT
@@ -133,6 +160,7 @@ class Visit:
         mine = narrowed(self.certificate, parts[row], self.trees.steps(node, gates[row]))
         found = self.claiming.bound(claim, mine)
         self.bound[claim] = found.bound
+        self.watch(self, claim, mine, found)
         self._empty.append(node[found.empty])
 
     def _cut(self, gates: Array, parts: Parts, row: Array, claim: Array) -> None:

@@ -34,6 +34,12 @@ def audit(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Take what is not given here from a saved plan.")
     ] = None,
+    certificates: Annotated[
+        bool | None,
+        typer.Option(
+            "--certificates/--no-certificates", help="Store certificates of proofs, which a small program checks."
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Find out what a model withstands, from both sides.
@@ -44,7 +50,7 @@ def audit(
     import withstand
 
     with only_results_on_stdout():
-        agreed = _agree(model, data, threat, property, limit, seed, budget, plan)
+        agreed = _agree(model, data, threat, property, limit, seed, budget, certificates, plan)
         if save_plan is not None:
             from withstand.auditing.plan import save_plan as save
 
@@ -77,6 +83,7 @@ def _agree(
     limit: int | None,
     seed: int | None,
     budget: str | None,
+    certificates: bool | None,
     plan: Path | None,
 ) -> "Plan":
     """The plan that the command line asks for, on top of a saved one where there is one."""
@@ -87,4 +94,6 @@ def _agree(
         model, data, threat = model or base.model, data or base.data, threat or base.threat
     if not (model and data and threat):
         raise InputError("Name MODEL, --data and --threat, or a saved plan with --plan that holds them.")
-    return make_plan(model, data, threat, property, limit=limit, seed=seed, budget=budget, base=base)
+    return make_plan(
+        model, data, threat, property, limit=limit, seed=seed, budget=budget, certificates=certificates, base=base
+    )

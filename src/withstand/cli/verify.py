@@ -32,7 +32,7 @@ Results = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Answer N questions of a list at a time.")]
 Certificate = Annotated[
-    Path | None, typer.Option("--certificate", metavar="DIR", help="Store the evidence of VNN-LIB answers in DIR.")
+    Path | None, typer.Option("--certificate", metavar="DIR", help="Store certificates and witnesses in DIR.")
 ]
 
 Export = Annotated[
@@ -87,7 +87,7 @@ def verify(
     elif model and data and threat and export is not None:
         _export(model, data, threat, export, property, limit, timeout, json)
     elif model and data and threat:
-        _prove(model, data, threat, method, property, limit, budget, device, double, json)
+        _prove(model, data, threat, method, property, limit, budget, device, double, certificate, json)
     else:
         raise InputError("Name MODEL, --data and --threat, or VNN-LIB questions: --onnx and --vnnlib, or --instances.")
 
@@ -102,13 +102,23 @@ def _prove(
     budget: str | None,
     device: str,
     double: bool,
+    certificates: Path | None,
     json: bool,
 ) -> None:
     import withstand
 
     with only_results_on_stdout():
         result = withstand.verify(
-            model, data, threat, method, property=property, limit=limit, budget=budget, device=device, double=double
+            model,
+            data,
+            threat,
+            method,
+            property=property,
+            limit=limit,
+            budget=budget,
+            device=device,
+            double=double,
+            certificates=certificates,
         )
     if json:
         print_json(result.to_json())
@@ -123,6 +133,11 @@ def _prove(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."
     )
+    if certificates is not None:
+        stored = sum(file.endswith(".safetensors") for file in result.certificates)
+        lacking = [r for r, status in zip(result.reasons, result.status, strict=True) if status == "proved" and r]
+        why = f" (for one: {lacking[0]})" if lacking else ""
+        typer.echo(f"{certificates}: {stored} certificates of {result.counts['proved']} proofs{why}.")
 
 
 def _export(

@@ -21,6 +21,9 @@ from withstand.core.threat import Threat
 GUARD = {Grade.FLOAT32: 1e-5, Grade.FLOAT64: 1e-10, Grade.SLACK64: 0.0, Grade.LEAVES: 0.0}
 """How far above zero a bound must be to count as a proof, as a share of max(1, largest output), by arithmetic."""
 
+RANK = {grade: number for number, grade in enumerate(Grade)}
+"""Grades from weak to strong: a proof keeps the strongest it was given."""
+
 ROUNDING = 1e-3
 """How far a bound may lie above the margin of a point, as a share of max(1, largest output): generous, because only a
 wrong bound, not a rounded one, is a fault."""
@@ -240,6 +243,9 @@ class Judge:
                 self.bound[row], self.bounded_by[row] = bound, method
             if proof and self.status[row] is Status.UNKNOWN:
                 self.status[row], self.method[row], self.grade[row] = Status.PROVED, method, evidence.grade
+            held = self.grade[row]
+            if proof and held is not None and RANK[evidence.grade] > RANK[held]:
+                self.grade[row] = evidence.grade
 
     def _threat(self, row: int) -> Threat:
         return self.threat.pick(torch.tensor([row]), self.x0)

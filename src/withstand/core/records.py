@@ -37,6 +37,7 @@ class Plan(Record):
     attacks: list[str] = Field(default_factory=list, description="cheap to dear, as `name:parameter=value`")
     verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
     curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
+    certificates: bool = Field(default=False, description="store a checked certificate of each proof, where it can be")
     queries: int | None = Field(default=None, description="forward passes a sample that each attack may spend")
     access: Literal["gradient", "scores", "labels"] = Field(default="gradient", description="what attacks see")
     draws: int = Field(default=1, description="answers of a random model that are averaged")
@@ -90,10 +91,10 @@ class SampleRecord(Record):
     """One line of samples.jsonl: one sample, one question, settled or given up.
 
     bound: best sound lower bound on the margin (None: none computed). margin: the lowest at an admissible point.
-    distance: of the witness from the clean input, in the threat's norm. witness: its file, relative to the run folder.
-    certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest refuted (None:
-    none was). flags: names of doubtful things seen on the way; alarms count them. attacks: each attack's own result, by
-    its text, where each saw every sample.
+    distance: of the witness from the clean input, in the threat's norm. witness, certificate: their files, relative to
+    the run folder. certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest
+    refuted (None: none was). flags: names of doubtful things seen on the way; alarms count them. attacks: each attack's
+    own result, by its text, where each saw every sample.
     """
 
     id: int
@@ -109,6 +110,7 @@ class SampleRecord(Record):
     distance: float | None = None
     adversarial: float | None = None
     witness: str | None = None
+    certificate: str | None = None
     queries: int = 0
     gradients: int = 0
     seconds: float = 0.0

@@ -35,7 +35,7 @@ def methods(run: Run) -> list[str]:
 
 
 def _row(run: Run, s: SampleRecord) -> list[Any]:
-    note = " · ".join(part for part in (s.reason, s.grade, s.witness) if part)
+    note = " · ".join(part for part in (s.reason, s.grade, s.witness, s.certificate) if part)
     labels = [run.label(s.label), run.label(s.predicted), run.label(s.adversarial)]
     margins = [_short(value) for value in (s.clean_margin, s.margin, s.bound, s.distance)]
     return [s.id, s.status, s.method or "", *labels, *margins, s.queries, _short(s.seconds), note]

@@ -18,7 +18,8 @@ class BoxBounds:
     """Bounds of R rows over K boxes of n inputs.
 
     bound [K, R]: sound lower bounds. edge [K, M], slope [K, M, n]: linear lower bounds, each given by its least value
-    on the box; line m bounds row m % R, and M is a multiple of R. effect(boxes [J], rows [J]) -> [J, n]: how much of
+    on the box; line m bounds row m % R, and M is R, or 2 R where the second R of them come from parallel lines of the
+    activations. effect(boxes [J], rows [J]) -> [J, n]: how much of
     the looseness of a row's bound on a box comes from the width of each input.
     """
 
@@ -26,6 +27,12 @@ class BoxBounds:
     edge: Tensor
     slope: Tensor
     effect: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def parallel(self) -> Tensor:
+        """Which rows are bounded better over parallel lines: bool [K, R]."""
+        rows = self.bound.shape[1]
+        return self.edge[:, -rows:] > self.edge[:, :rows]
 
 
 class Bounder(Protocol):

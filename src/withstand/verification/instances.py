@@ -75,10 +75,11 @@ def answer_all(
 @dataclass
 class _Worker:
     """A process with a pipe, the instance it works on and its number in the list, and how much CPU time it had used
-    when it last spoke."""
+    when it last spoke. decided: the fields of the result, once only its certificate is to be made."""
 
     threads: int | None
     instance: Instance | None = None
+    decided: dict[str, Any] | None = None
     number: int = -1
     ready: bool = False
     began: float = 0.0
@@ -129,6 +130,9 @@ class _Worker:
                 kind, content, spent = self.pipe.recv()
             except (EOFError, ConnectionError):
                 return self._died()
+            if kind == "decided":
+                self.decided = content
+                return None
             used, self.spent = spent - self.spent, spent
             if kind == "ready":
                 self.ready = True
@@ -136,6 +140,8 @@ class _Worker:
             return self._told(kind, content, used)
         if self.left == 0.0:
             elapsed, used = self.elapsed, self.stop()
+            if self.decided is not None:
+                return self._bare(used, "the time was over before it was checked")
             return self._end(used, "timeout", elapsed, reason="the time was over, in the middle of a step")
         return None
 
@@ -151,7 +157,14 @@ class _Worker:
         if not ready:
             raise ToolFault(f"A worker process ended before it could work (exit code {how}).")
         what = f"by signal {-how}, perhaps for want of memory" if how < 0 else f"with code {how}"
+        if self.decided is not None:
+            return self._bare(used, f"its process ended {what}")
         return None if self.instance is None else self._end(used, "error", elapsed, reason=f"its process ended {what}")
+
+    def _bare(self, used: float, why: str) -> Outcome:
+        """The result that was decided on, without a certificate."""
+        assert self.decided is not None
+        return self._end(used, **{**self.decided, "reason": f"no certificate was stored: {why}"})
 
     @property
     def elapsed(self) -> float:
@@ -168,7 +181,7 @@ class _Worker:
         reason: str = "",
         fault: bool = False,
     ) -> Outcome:
-        instance, self.instance = self.instance, None
+        instance, self.instance, self.decided = self.instance, None, None
         assert instance is not None
         files = (instance.onnx, instance.vnnlib)
         told = Result(*files, result, round(seconds, 3), round(used, 3), domains, bound, certificate)

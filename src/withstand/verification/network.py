@@ -1,11 +1,14 @@
 """A network as proofs want it: the graph that is bounded, and onnxruntime, in which witnesses are replayed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from withstand.checker.network import Network as CheckedNetwork
+from withstand.checker.reading import read_network as read_onnx
 from withstand.core.errors import InputError
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
@@ -20,6 +23,14 @@ class Network:
     model: Model
     graph: Graph
     session: OnnxSession
+
+    @cached_property
+    def checked(self) -> CheckedNetwork:
+        """The network as the checker of certificates reads it.
+
+        Raises InputError when it has an operator that the checker does not know.
+        """
+        return read_onnx(self.model.onnx_bytes())
 
     def replay(self, x: Tensor) -> Tensor:
         """Outputs [B, *outputs] of a batch x [B, *sample] in onnxruntime."""

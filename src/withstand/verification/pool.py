@@ -29,13 +29,15 @@ Domains = TypeVar("Domains", bound=Bounded)
 
 @dataclass(frozen=True)
 class Boxes(Batch):
-    """P boxes of flat inputs: question [P], low and high [P, n], bound [P] on the margin, open groups [P, G]."""
+    """P boxes of flat inputs: question [P], low and high [P, n], bound [P] on the margin, open groups [P, G], and where
+    certificates are written the node [P] of each."""
 
     question: Tensor
     low: Tensor
     high: Tensor
     bound: Tensor
     groups: Tensor
+    node: Tensor | None = None
 
 
 class Pool(Generic[Domains]):

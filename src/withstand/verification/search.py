@@ -14,6 +14,7 @@ from withstand.graph.ir import Graph
 from withstand.verification.memory import prove_within_memory
 from withstand.verification.nested import Nested
 from withstand.verification.problem import Problem
+from withstand.verification.proof import Proof
 
 TIME_OVER = "the time was over"
 
@@ -35,14 +36,16 @@ def search(
     budget: Budget | None = None,
     *,
     rows: Tensor | None = None,
+    proofs: Sequence[Proof] | None = None,
     enough: Callable[[], bool] = lambda: False,
     nested: Nested | None = None,
 ) -> list[Verdict]:
     """Let verifiers work, one after the other, on the judge's open questions; return the verdicts on all of them.
 
     graph: the network in the type of the judge's x0. budget: wall time (no limit unless given). rows: the questions to
-    work on (all unless given). enough: asked after each piece of evidence, ends the search when true. nested: what the
-    judge's questions share with those about other radii.
+    work on (all unless given). proofs: one for each of the judge's questions, to be filled by the verifiers that write
+    certificates (`Proof.begun` says whether the last one did). enough: asked after each piece of evidence, ends the
+    search when true. nested: what the judge's questions share with those about other radii.
 
     Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search.
     """
@@ -54,9 +57,8 @@ def search(
         if budget.spent:
             stop = TIME_OVER
             break
-        stop = (
-            _drive(judge, graph, verifier, open_rows, budget, enough, nested) or f"{describe(verifier)} came to its end"
-        )
+        stop = _drive(judge, graph, verifier, open_rows, budget, proofs, enough, nested)
+        stop = stop or f"{describe(verifier)} came to its end"
         if stop == TIME_OVER:
             break
     verdicts = [judge.verdict(row) for row in range(len(judge.x0))]
@@ -69,12 +71,16 @@ def _drive(
     verifier: Verifier,
     rows: Tensor,
     budget: Budget,
+    proofs: Sequence[Proof] | None,
     enough: Callable[[], bool],
     nested: Nested | None,
 ) -> str | None:
     """Hear one verifier out on some rows. Returns what stopped it, None if it simply ended."""
+    mine = None if proofs is None else [proofs[row] for row in rows.tolist()]
+    for proof in mine or ():
+        proof.forget()
     threat, shared = judge.threat.pick(rows, judge.x0), None if nested is None else nested.pick(rows)
-    problem = Problem(graph, judge.x0[rows], judge.y[rows], threat, judge.property, nested=shared)
+    problem = Problem(graph, judge.x0[rows], judge.y[rows], threat, judge.property, mine, shared)
     steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:

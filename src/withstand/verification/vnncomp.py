@@ -18,9 +18,11 @@ from withstand.core.registry import build
 from withstand.core.runner import run
 from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
+from withstand.verification.certificates import Stored, store_rows
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.network import Network, read_network
 from withstand.verification.portfolio import portfolio
+from withstand.verification.proof import Proof, proofs_of
 from withstand.verification.search import TIME_OVER, search
 
 ATTACK_SHARE = 0.2
@@ -62,14 +64,17 @@ def decide(
     *,
     verifiers: tuple[str, ...] | None = None,
     certificate: Path | None = None,
+    decided: Callable[[Answer], None] = lambda answer: None,
     read: Callable[[Path], Network] = read_network,
 ) -> Answer:
     """Answer whether the network has a counterexample to the VNN-LIB file.
 
     timeout: wall time in seconds, reading included. verifiers: their texts, tried in order (unless given, those of
     `withstand.verification.portfolio`). certificate: the file, less its ending, in which to store the evidence:
-    a witness in VNN-COMP's form ends in `.counterexample`. read: what reads the network, a cache where many questions
-    are about one. All regions are questions of one batch; one counterexample settles the file.
+    a witness in VNN-COMP's form ends in `.counterexample`, a checked proof in `.safetensors`, and those of several
+    regions lie in a folder without ending. An answer without such a file says why in `reason`. decided: is told of the
+    answer before its certificate is made, on which the answer does not depend. read: what reads the network, a cache
+    where many questions are about one. All regions are questions of one batch; one counterexample settles the file.
 
     Raises InputError when a file cannot be read or does not fit the other.
     """
@@ -79,21 +84,41 @@ def decide(
     if not regions:
         return Answer("unsat", budget.elapsed, math.inf)
     try:
-        answer = _search(network, regions, budget, verifiers)
+        judge = _judge(network, regions)
+        proofs = None if certificate is None else _proofs(network, judge)
+        held = None if isinstance(proofs, str) else proofs
+        answer = _search(network, judge, regions, budget, verifiers, held)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        answer = Answer("unknown", budget.elapsed, -math.inf, reason="memory ran out")
-    return answer if certificate is None else _store(answer, certificate)
+        return Answer("unknown", budget.elapsed, -math.inf, reason="memory ran out")
+    if certificate is None or proofs is None:
+        return answer
+    decided(answer)
+    return _store(answer, certificate, judge, proofs, budget)
 
 
-def _search(network: Network, regions: list[Region], budget: Budget, verifiers: tuple[str, ...] | None) -> Answer:
-    judge = _judge(network, regions)
+def _proofs(network: Network, judge: Judge) -> list[Proof] | str:
+    """Empty certificates of the judge's questions, or why there can be none."""
+    try:
+        return proofs_of(network.checked, judge.threat, judge.property, judge.x0, judge.y)
+    except InputError as error:
+        return f"no certificate was stored: {error}"
+
+
+def _search(
+    network: Network,
+    judge: Judge,
+    regions: list[Region],
+    budget: Budget,
+    verifiers: tuple[str, ...] | None,
+    proofs: list[Proof] | None,
+) -> Answer:
     chosen = verifiers or portfolio(network.graph, judge.threat, timed=budget.seconds is not None).verifiers
     if "input-split" not in chosen:  # which attacks by itself
         _attack(judge, budget.share(ATTACK_SHARE))
     built = [build("verifier", text) for text in chosen]
-    verdicts = search(judge, network.graph, built, budget, enough=lambda: _refuted(judge))
+    verdicts = search(judge, network.graph, built, budget, proofs=proofs, enough=lambda: _refuted(judge))
     return _answer(verdicts, regions, network, budget)
 
 
@@ -113,8 +138,17 @@ def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, bu
     return Answer(result, budget.elapsed, bound, reason=reasons[0], domains=domains)
 
 
-def _store(answer: Answer, certificate: Path) -> Answer:
-    """The answer with its witness, if it has one, in a file."""
+def _store(answer: Answer, certificate: Path, judge: Judge, proofs: list[Proof] | str, budget: Budget) -> Answer:
+    """The answer with its witness or its proofs, if it has some, in files."""
+    if answer.result == "unsat":
+        if isinstance(proofs, str):
+            return replace(answer, reason=proofs, seconds=budget.elapsed)
+        rows = range(len(judge.x0))
+        try:
+            stored = store_rows(judge, rows, proofs, certificate, lambda: not budget.spent)
+        except MemoryError:
+            stored = Stored(None, "no certificate was stored: memory ran out")
+        return replace(answer, certificate=stored.path, reason=stored.reason, seconds=budget.elapsed)
     if answer.witness is None:
         return answer
     certificate.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ def serve(pipe: Connection, threads: int | None) -> None:
     """Answer tasks (onnx, vnnlib, timeout, certificate) until the pipe closes. Interrupts are the parent's to handle.
 
     Sends ("ready", CPU seconds so far), then for every task (kind, its content, CPU seconds so far), where kind is
-    `answered` (with the fields of a result), `refused` (a sentence of bad input) or `failed` (a traceback).
+    `answered` (with the fields of a result), `refused` (a sentence of bad input) or `failed` (a traceback). Where a
+    certificate is wanted ("decided", the fields of the result without it, CPU seconds so far) may come first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr
@@ -41,10 +42,14 @@ def serve(pipe: Connection, threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     read = lru_cache(NETWORKS)(read_network)
+
+    def decided(answer: "Answer") -> None:
+        pipe.send(("decided", _fields(answer), time.process_time()))
+
     with contextlib.suppress(EOFError, ConnectionError):
         pipe.send(("ready", None, time.process_time()))
         while True:
-            kind, content = _answer(partial(decide, read=read), *pipe.recv())
+            kind, content = _answer(partial(decide, read=read, decided=decided), *pipe.recv())
             pipe.send((kind, content, time.process_time()))
 
 
@@ -57,5 +62,9 @@ def _answer(
         return "refused", " ".join(str(error).split())
     except Exception:
         return "failed", traceback.format_exc()
+    return "answered", _fields(answer)
+
+
+def _fields(answer: "Answer") -> dict[str, Any]:
     told = {"result": answer.result, "seconds": answer.seconds, "domains": answer.domains, "bound": answer.bound}
-    return "answered", {**told, "certificate": str(answer.certificate or ""), "reason": answer.reason}
+    return {**told, "certificate": str(answer.certificate or ""), "reason": answer.reason}

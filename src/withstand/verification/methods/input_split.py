@@ -1,6 +1,7 @@
 """Branch and bound over boxes of inputs, for networks of few inputs."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.core.registry import Count, verifier
 from withstand.core.runner import run
+from withstand.verification.box_proofs import BoxProofs
 from withstand.verification.boxbounds import Bounder, BoxBounds, GraphBounder
 from withstand.verification.chain import chain_of
 from withstand.verification.clip import shrink
@@ -26,6 +28,9 @@ STARTS = 64
 """Points from which the first falsification walks; each later one has twice as many, up to MAX_STARTS."""
 
 MAX_STARTS = 2048
+
+WORTH = 0.8
+"""A certificate holds the cuts that leave less of a box than this share; others are not made where it is wanted."""
 
 
 @verifier
@@ -77,7 +82,7 @@ class _Tree:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.bounder: Bounder = chain_of(problem.graph, problem.x0.dtype) or GraphBounder(problem.graph)
-        self.rows = with_means(problem.rows)
+        self.rows, mix = with_means(problem.rows)
         count = int(self.rows.group.max()) + 1
         self.member = self.rows.group[:, None] == torch.arange(count)
         low, high = problem.threat.box(problem.x0)
@@ -87,12 +92,14 @@ class _Tree:
         self.floor = torch.full_like(self.level, torch.inf)
         self.bounded = torch.zeros(len(problem), dtype=torch.long)
         self.stuck, self.rounds = False, 0
+        self.proofs = None if problem.proofs is None else BoxProofs(problem, self.rows, mix)
 
     def roots(self) -> Boxes:
         questions = len(self.problem)
         groups = torch.ones(questions, self.member.shape[1], dtype=torch.bool)
         bound = torch.full((questions,), -torch.inf, dtype=self.low.dtype)
-        return Boxes(torch.arange(questions), self.low, self.high, bound, groups)
+        nodes = None if self.proofs is None else self.proofs.roots()
+        return Boxes(torch.arange(questions), self.low, self.high, bound, groups, nodes)
 
     def evidence(self, pool: Pool[Boxes]) -> Lower:
         """The running bounds of the questions still open."""
@@ -109,14 +116,17 @@ class _Tree:
         rows = Rows(self.rows.weight[index], self.rows.offset[index], self.rows.group)
         bounds = self.bounder.bound(boxes.low, boxes.high, rows)
         value = bounds.bound.nan_to_num(nan=-torch.inf)
-        by_group = torch.where(self.member, value[:, :, None], -torch.inf).amax(1).maximum(boxes.bound[:, None])
+        by_group, chosen = torch.where(self.member, value[:, :, None], -torch.inf).max(1)
+        by_group = by_group.maximum(boxes.bound[:, None])
         done = boxes.groups & (by_group > level[:, None])
         self._close(index, torch.where(done, by_group, torch.inf).amin(1))
+        if self.proofs is not None and boxes.node is not None:
+            self.proofs.claim(index, boxes.node, done, chosen, bounds.parallel)
         groups = boxes.groups & ~done
         bound, worst = torch.where(groups, by_group, torch.inf).min(1)
         live = groups.any(1).nonzero().squeeze(1)
-        best = torch.where(self.member[:, worst].T, value, -torch.inf).argmax(1)[live]
-        boxes = Boxes(index, boxes.low, boxes.high, bound, groups)[live]
+        best = chosen.gather(1, worst[:, None]).squeeze(1)[live]
+        boxes = Boxes(index, boxes.low, boxes.high, bound, groups, boxes.node)[live]
         slope = bounds.slope[live, best]
         corner = torch.where(slope > 0, boxes.low, boxes.high)
         points = torch.cat([corner, (boxes.low + boxes.high) / 2])
@@ -158,8 +168,17 @@ class _Tree:
             high[has[some]] = torch.maximum(high[has[some]], above[some])
         kept = groups.any(1).nonzero().squeeze(1)
         smaller = (boxes.groups != groups).any(1) | (low > boxes.low).any(1) | (high < boxes.high).any(1)
+        node = boxes.node
+        if self.proofs is not None and node is not None:
+            width = boxes.high - boxes.low
+            share = torch.where(width > 0, (high - low) / width.clamp(min=1e-30), 1.0).prod(1)
+            smaller &= (boxes.groups != groups).any(1) | (share < WORTH)
+            low, high = torch.where(smaller, low.T, boxes.low.T).T, torch.where(smaller, high.T, boxes.high.T).T
+            node = node.clone()
+            cut = (boxes.question[smaller], node[smaller], boxes.groups[smaller], bounds.parallel[live][smaller])
+            node[smaller] = self.proofs.cut(*cut)
         self._close(boxes.question[smaller], level[smaller])
-        return Boxes(boxes.question, low, high, boxes.bound, groups)[kept], kept
+        return Boxes(boxes.question, low, high, boxes.bound, groups, node)[kept], kept
 
     def _halve(self, boxes: Boxes, effect: Tensor) -> Boxes:
         """Both halves of each box, in its input of most effect; boxes of neighbouring numbers are given up."""
@@ -172,8 +191,11 @@ class _Tree:
             boxes, effect, middle, splits = boxes[~stuck], effect[~stuck], middle[~stuck], splits[~stuck]
         axis = torch.where(splits, effect.nan_to_num(0.0), -1.0).argmax(1, keepdim=True)
         middle = middle.gather(1, axis)
-        left = Boxes(boxes.question, boxes.low, boxes.high.scatter(1, axis, middle), boxes.bound, boxes.groups)
-        right = Boxes(boxes.question, boxes.low.scatter(1, axis, middle), boxes.high, boxes.bound, boxes.groups)
+        nodes: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.proofs is not None and boxes.node is not None:
+            nodes = self.proofs.split(boxes.question, boxes.node, axis.squeeze(1), middle.squeeze(1))
+        left = replace(boxes, high=boxes.high.scatter(1, axis, middle), node=nodes[0])
+        right = replace(boxes, low=boxes.low.scatter(1, axis, middle), node=nodes[1])
         return Boxes.join([left, right])
 
     def falsify(self, pool: Pool[Boxes]) -> Generator[Evidence, None, None]:
@@ -196,18 +218,18 @@ class _Tree:
                     break
 
 
-def with_means(rows: Rows) -> Rows:
-    """The rows, and for every group of several the mean of all and (if they are few) of every two of its rows."""
-    weight, offset, group = [rows.weight], [rows.offset], [rows.group]
+def with_means(rows: Rows) -> tuple[Rows, Tensor]:
+    """The rows, and for every group of several the mean of all and (if they are few) of every two of its rows; and the
+    share of each of the rows given in each of these, [M, R]."""
+    sets = [torch.tensor([row]) for row in range(len(rows.group))]
     for number in rows.group.unique().tolist():
         members = (rows.group == number).nonzero().squeeze(1)
-        if len(members) == 1:
-            continue
-        sets = [members] if len(members) > 2 else []
-        if len(members) <= MAX_PAIRED:
+        if len(members) > 2:
+            sets.append(members)
+        if 1 < len(members) <= MAX_PAIRED:
             sets += list(torch.combinations(members))
-        for some in sets:
-            weight.append(rows.weight[:, some].mean(1, keepdim=True))
-            offset.append(rows.offset[:, some].mean(1, keepdim=True))
-            group.append(torch.tensor([number]))
-    return Rows(torch.cat(weight, 1), torch.cat(offset, 1), torch.cat(group))
+    mix = rows.weight.new_zeros(len(sets), len(rows.group))
+    for place, members in enumerate(sets):
+        mix[place, members] = 1 / len(members)
+    first = torch.stack([members[0] for members in sets])
+    return Rows(mix @ rows.weight, rows.offset @ mix.T, rows.group[first]), mix
