@@ -75,24 +75,30 @@ class Bounder:
         unknown = np.full((1, self.network.neurons), np.inf)
         return Parts(self.region.low[None], self.region.high[None], -unknown, unknown, np.zeros(1, bool))
 
-    def refine(self, parts: Parts, targets: Targets | None = None, twice: bool = False) -> Parts:
+    def refine(
+        self, parts: Parts, targets: Targets | None = None, twice: bool = False, stale: Array | None = None
+    ) -> Parts:
         """The parts with bounds of all neurons computed afresh and intersected with those they have.
 
-        twice: neurons left undecided are bounded once more, over parallel lines.
+        twice: neurons left undecided are bounded once more, over parallel lines. stale [K]: the activation up to whose
+        neurons nothing has changed since bounds were last computed (-1: the input has), so that rows can only help
+        behind it.
         """
         crossed = (parts.low > parts.high).any(1)
         high = np.maximum(parts.low, parts.high)
         values: dict[int, Interval] = {0: (parts.low, high)}
         walk = _Walk(self, Parts(parts.low, high, parts.below.copy(), parts.above.copy(), parts.empty | crossed), twice)
-        learning = len(self.sizes.magnitude) == 1
+        learning, layer = len(self.sizes.magnitude) == 1, 0
         for step in self.network.steps:
             if isinstance(step, Affine):
                 if learning:
                     self.sizes.affine(step)
                 values[step.out] = self.sizes.interval(step, values)
             else:
-                values[step.source] = walk.bound(step, values[step.source], targets)
+                behind = np.ones(len(parts), bool) if stale is None else stale < layer
+                values[step.source] = walk.bound(step, values[step.source], targets, behind)
                 values[step.out] = step.function.image(*values[step.source])
+                layer += 1
             if learning:
                 for value in {step.out} if isinstance(step, Affine) else {step.source, step.out}:
                     self.sizes.seen(value, *(edge[0] for edge in values[value]))
@@ -115,18 +121,18 @@ class _Walk:
     lines: dict[int, Relaxation] = field(default_factory=dict)
     parallel: dict[int, Relaxation] = field(default_factory=dict)
 
-    def bound(self, step: Activation, interval: Interval, targets: Targets | None) -> Interval:
-        """Bounds of the neurons before an activation, and with them its lines."""
+    def bound(self, step: Activation, interval: Interval, targets: Targets | None, behind: Array) -> Interval:
+        """Bounds of the neurons before an activation, and with them its lines. behind [K]: where rows may help."""
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
         np.maximum(below, interval[0], out=below)
         np.minimum(above, interval[1], out=above)
         self._settle(below, above)
         exact = step.source in self.bounder.network.unmixed and self.bounder.region.norm == "box"
         if not exact and step.source not in self.bounder.network.images:
-            self._tighten(step, targets, self.lines)
+            self._tighten(step, targets, behind, self.lines)
             self._settle(below, above)
             if self.twice and self.parallel:
-                self._tighten(step, None, self.parallel)
+                self._tighten(step, None, behind, self.parallel)
                 self._settle(below, above)
         self.lines[step.out] = step.function.lines(below, above, None)
         if self.twice:
@@ -138,9 +144,9 @@ class _Walk:
         self.parts.empty[:] |= (below > above).any(1)
         np.maximum(above, below, out=above)
 
-    def _tighten(self, step: Activation, targets: Targets | None, lines: dict[int, Relaxation]) -> None:
+    def _tighten(self, step: Activation, targets: Targets | None, behind: Array, lines: dict[int, Relaxation]) -> None:
         below, above = self.parts.below[:, step.neurons], self.parts.above[:, step.neurons]
-        wanted = step.function.undecided(below, above) & ~self.parts.empty[:, None]
+        wanted = step.function.undecided(below, above) & (behind & ~self.parts.empty)[:, None]
         mine = self._targeted(step, targets, wanted)
         network = self.bounder.network
         width = network.inputs // 4 if reads_windows(network, step.source) else max(network.sizes)

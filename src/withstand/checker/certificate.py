@@ -88,7 +88,9 @@ class Claims:
 class Targets:
     """T bounds of neurons at anchors that are computed with stored slopes.
 
-    node [T]: the anchor. neuron [T]. upper [T]: whether it is the upper bound. slopes [T]: a row of `Slopes`.
+    node [T]: the anchor. They are in force there and at all anchors below, down to those that have their own; those of
+    the first tree's root are in force in all trees. neuron [T]. upper [T]: whether it is the upper bound. slopes [T]: a
+    row of `Slopes`.
     """
 
     node: Array

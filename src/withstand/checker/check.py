@@ -90,13 +90,14 @@ def walk(
     wanted: Array | None = None,
     watch: Callable[[Visit, Array, Parts, Bounded], None] = lambda *found: None,
     pulse: Callable[[], None] = lambda: None,
+    known: Visit | None = None,
 ) -> Visit:
     """All that can be computed of a certificate, or what the claims `wanted` [k] need (see `Visit`).
 
     Raises InputError when the certificate cannot be used.
     """
     with np.errstate(all="ignore"):
-        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, pulse)
+        visit = Visit(certificate, network, validate(certificate, network), wanted, watch, pulse, known)
         visit.run()
     return visit
 

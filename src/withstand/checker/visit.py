@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from withstand.checker.bounds import ENTRIES, Bounder, Parts, Targets
-from withstand.checker.certificate import CUT, TWICE, Certificate
+from withstand.checker.certificate import CUT, NEURON_SPLIT, TWICE, Certificate
 from withstand.checker.claims import Bounded, Claiming, narrowed
 from withstand.checker.cut import cut
 from withstand.checker.network import Network
@@ -37,9 +37,11 @@ class Cuts(NamedTuple):
 @dataclass
 class Visit:
     """One walk. wanted: the claims to bound (all unless given), besides those of the cuts above them. bound [C]: of
-    every claim, minus infinity where it was not wanted. empty: nodes whose parts are empty. watch: is told of the walk,
-    claims, their parts and what was found, but for those of cuts. pulse: is called often, and may raise an exception to
-    end the walk."""
+    every claim, minus infinity where it was not wanted. whole: the whole region as a part. empty: nodes whose parts are
+    empty. watch: is told of the walk, claims, their parts and what was found, but for those of cuts. pulse: is called
+    often, and may raise an exception to end the walk. known: a walk over an earlier state of the certificate, whose
+    bounds over the whole region are taken over.
+    """
 
     certificate: Certificate
     network: Network
@@ -47,11 +49,14 @@ class Visit:
     wanted: Array | None = None
     watch: Callable[["Visit", Array, Parts, Bounded], None] = lambda *found: None
     pulse: Callable[[], None] = lambda: None
+    known: "Visit | None" = None
     bound: Array = field(init=False)
+    whole: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         self.bound = np.full(len(self.certificate.claims), -np.inf)
-        self.bounder = Bounder(self.network, self.certificate.region, self.pulse)
+        fresh = Bounder(self.network, self.certificate.region, self.pulse)
+        self.bounder = fresh if self.known is None else self.known.bounder
         self.claiming = Claiming(self.certificate, self.trees, self.bounder)
         self._cuts: list[Cuts] = []
         self._empty: list[Array] = []
@@ -67,6 +72,7 @@ class Visit:
         self._claims, order = Ragged.sorted(self.trees.gate[self.certificate.claims.node[claims]], count)
         self._claim = claims[order]
         self._targets, self._target = Ragged.sorted(self.certificate.targets.node, count)
+        self._aimed, self._stale = np.zeros(count, np.int64), np.full(count, len(self.network.activations))
 
     @property
     def cuts(self) -> Cuts:
@@ -83,8 +89,11 @@ class Visit:
         """Walk all trees."""
         np.empty(FREED, np.uint8)
         first = self.certificate.root[:1].astype(np.int64)
-        twice = bool((self.certificate.nodes.anchor[first] == TWICE).any())
-        self._whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first), twice)
+        if self.known is None:
+            twice = bool((self.certificate.nodes.anchor[first] == TWICE).any())
+            self.whole = self.bounder.refine(self.bounder.whole(), self._targets_of(first), twice)
+        else:
+            self.whole = self.known.whole
         stack = self._roots.tolist()
         while stack:
             together = self._together()
@@ -120,12 +129,17 @@ class Visit:
         parts = self._parts(gates)
         nodes = self.certificate.nodes
         afresh = ((nodes.anchor[gates] > 0) | (self.trees.parent[gates] < 0)) & ~np.isin(gates, known)
-        bare = (self.trees.parent[gates] < 0) & (self._targets.start[gates + 1] == self._targets.start[gates])
+        aimed = self._targets.start[gates + 1] > self._targets.start[gates]
+        bare = (self.trees.parent[gates] < 0) & ~aimed
         twice = nodes.anchor[gates] == TWICE
+        stale = self._age(gates, aimed | twice, aimed, int(known[0]))
         for again in (False, True):
             fresh = (afresh & ~bare & (twice == again)).nonzero()[0]
             if len(fresh):
-                _put(parts, fresh, self.bounder.refine(parts[fresh], self._targets_of(gates[fresh]), again))
+                targets = self._targets_of(self._aimed[gates[fresh]])
+                _put(parts, fresh, self.bounder.refine(parts[fresh], targets, again, stale[fresh]))
+        old = ~afresh & (self.trees.parent[gates] >= 0)
+        self._stale[gates[old]] = stale[old]
         row, place = self._claims.take(gates)
         claim = self._claim[place]
         here = nodes.kind[self.certificate.claims.node[claim]] == CUT
@@ -137,11 +151,27 @@ class Visit:
         for k in (self._children.start[gates + 1] > self._children.start[gates]).nonzero()[0]:
             self._held[int(gates[k])] = parts[np.array([k])]
 
+    def _age(self, gates: Array, anew: Array, aimed: Array, root: int) -> Array:
+        """The first layer of neurons, -1 for the input, that splits have changed since the neurons behind it were last
+        bounded: for each gate. anew: where other lines than above are used. Also finds the targets in force there."""
+        above = self.trees.above(gates)
+        inner = above >= 0
+        self._aimed[gates] = np.where(aimed, gates, np.where(inner, self._aimed[above], root))
+        stale = np.where(inner, self._stale[above], len(self.network.activations))
+        stale[anew | inner & (self.certificate.nodes.kind[above] == CUT)] = -1
+        steps = self.trees.steps(gates[inner], above[inner])
+        nodes, mine = self.certificate.nodes, inner.nonzero()[0]
+        bent = nodes.kind[steps.node] == NEURON_SPLIT
+        layer = np.full(len(steps.node), -1)
+        layer[bent] = self.network.layer_of[nodes.place[steps.node[bent]]]
+        np.minimum.at(stale, mine[steps.row], layer)
+        return stale
+
     def _parts(self, gates: Array) -> Parts:
         """The parts of gates, from those of the gates above."""
         above = self.trees.above(gates)
         sources, index = np.unique(above, return_inverse=True)
-        given = [self._whole if source < 0 else self._held[source] for source in sources.tolist()]
+        given = [self.whole if source < 0 else self._held[source] for source in sources.tolist()]
         names = ("low", "high", "below", "above", "empty")
         joined = Parts(*(np.concatenate([getattr(part, name) for part in given]) for name in names))[index]
         self._release(sources[sources >= 0], np.bincount(index)[sources >= 0])
@@ -190,6 +220,7 @@ class Visit:
         parts.low[some[left]], parts.high[some[left]] = low[left], high[left]
 
     def _targets_of(self, gates: Array) -> Targets | None:
+        """The targets stored at gates, each for the part of its place in the list."""
         row, place = self._targets.take(gates)
         if not len(row):
             return None

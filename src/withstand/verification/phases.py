@@ -20,7 +20,9 @@ from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
+from withstand.verification.recorder import Recorder
 from withstand.verification.reduced import reduce, settle
+from withstand.verification.reprove import certify
 from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
@@ -43,12 +45,16 @@ Step = tuple[float, Callable[[], Iterator[Evidence]]]
 
 @dataclass(frozen=True)
 class Domains(Batch):
-    """P domains: the choices of their bound, the mix of the group's rows [P, R], the group [P] and the bound [P]."""
+    """P domains: the choices of their bound, the mix of the group's rows [P, R], the group [P] and the bound [P].
+
+    node: in the certificate [P], where one is made.
+    """
 
     dual: Dual
     mix: Tensor
     group: Tensor
     bound: Tensor
+    node: Tensor | None = None
 
 
 class PhaseTree:
@@ -66,6 +72,7 @@ class PhaseTree:
         self.rows = Rows(problem.rows.weight[place], problem.rows.offset[place], problem.rows.group)
         self.how = Ascent(steps=steps)
         self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
+        self.recorder = None if problem.proofs is None else Recorder(problem.proofs[place], problem.graph, self.network)
         self.slopes: list[Slopes] = []
         self.pool: Pool[Domains] | None = None
         self.floor, self.count, self.work = torch.inf, 0, 0.0
@@ -110,6 +117,8 @@ class PhaseTree:
         """One piece of the bounds over the whole region, or a split of the worst domains."""
         self.work += self.cost
         yield from self._todo.popleft()[1]() if self._todo else self._split()
+        if self.recorder is not None and self.bound > self.level / 2:
+            certify(self.recorder, self.network, self.pool.held if self.pool else None, self.level / 2, self.count)
         rows = torch.tensor([self.question])
         bound = torch.tensor([self.bound], dtype=torch.float64)
         count, waiting = torch.tensor([self.count]), torch.tensor([0 if self.pool is None else len(self.pool)])
@@ -136,6 +145,8 @@ class PhaseTree:
         member = self.rows.group == torch.arange(int(self.rows.group.max()) + 1)[:, None]
         by_group, best = torch.where(member, found.bound, -torch.inf).max(1)
         proved = by_group > self.level
+        if self.recorder is not None:
+            self.recorder.rows(self.network, found, best, proved)
         self.floor, self.pool = min([torch.inf, *by_group[proved].tolist()]), None
         group = (~proved).nonzero().squeeze(1)
         if len(group):
@@ -145,15 +156,19 @@ class PhaseTree:
             mix = ((chosen + spread) / 2)[group]
             found = bound(self.network, found.dual[best[group]], mix, ROOT, self.level)
             assert found.mix is not None
-            self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group])))
+            node = None if self.recorder is None else self.recorder.root(group)
+            self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group]), node), found)
 
     def _tightening(self) -> list[Step]:
         parts = [(number, ahead(self.network, number)) for number in tightenable(self.network)]
         return [(ROOT.work(part, len(part.offset)), partial(self._tighten, number)) for number, part in parts]
 
     def _tighten(self, number: int) -> Iterator[Evidence]:
-        self.network, slopes = tighten_block(self.network, number, ROOT)
+        before = self.network
+        self.network, slopes = tighten_block(before, number, ROOT)
         self.slopes.append(slopes)
+        if self.recorder is not None:
+            self.recorder.target(before, self.network, slopes)
         yield from ()
 
     def _settle(self) -> Iterator[Evidence]:
@@ -181,18 +196,23 @@ class PhaseTree:
             yield from self._halve(taken[bent], found[bent], neuron[bent])
 
     def _halve(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
-        children = split(found, neuron, torch.zeros_like(found.bound))
-        children = retighten(self.network, children, self.slopes, int(neuron.min()))
-        group, floor = taken.group.repeat(2), taken.bound.repeat(2)
+        point = torch.zeros_like(found.bound)
+        whole = split(found, neuron, point)
+        children = retighten(self.network, whole, self.slopes, int(neuron.min()))
+        mix, group, floor, node = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2), None
         kept = (children.low <= children.high).all(1)
-        children, mix, group, floor = children[kept], taken.mix.repeat(2, 1)[kept], group[kept], floor[kept]
+        if self.recorder is not None:
+            node = self.recorder.split(self.network, taken.node, neuron, point)
+            self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
+            node = node[kept]
+        children, mix, group, floor = children[kept], mix[kept], group[kept], floor[kept]
         if not len(children):
             return
         found = bound(self.network, children, mix, self.how, self.level)
         self.count += len(children)
         yield from self._offer(found.point)
         value = found.bound.maximum(floor)
-        self._keep(Domains(found.dual, mix if found.mix is None else found.mix, group, value))
+        self._keep(Domains(found.dual, mix if found.mix is None else found.mix, group, value, node), found)
 
     def _leaves(self, taken: Domains) -> Iterator[Evidence]:
         """Domains without bent neurons: their bound is made exact, and is their last."""
@@ -200,18 +220,24 @@ class PhaseTree:
             one = taken[row : row + 1]
             value = float(one.bound)
             if self.exact.fits:
-                least, point, _, _ = self.exact.least(one.dual, self.rows.group == one.group)
+                least, point, proof, mix = self.exact.least(one.dual, self.rows.group == one.group)
                 value = max(value, least)
+                if self.recorder is not None:
+                    self.recorder.hold(self.network, proof, mix, one.group, one.node)
                 if point is not None:
                     yield from self._offer(point[None])
             self.floor = min(self.floor, value)
             if value <= self.level:
                 self.stop = "a part where no neuron is left to split keeps too low a bound"
 
-    def _keep(self, domains: Domains) -> None:
+    def _keep(self, domains: Domains, found: Found) -> None:
         closed = domains.bound > self.level
         if bool(closed.any()):
             self.floor = min(self.floor, float(domains.bound[closed].min()))
+            if self.recorder is not None:
+                self.recorder.claim(
+                    self.network, found[closed], domains.mix[closed], domains.group[closed], domains.node[closed]
+                )
         if self.pool is None:
             self.pool = Pool(domains[~closed], BEST_FIRST)
         else:
