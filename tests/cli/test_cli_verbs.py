@@ -41,7 +41,7 @@ def test_verify_tells_counts(method: str, withstand: Command) -> None:
 def test_verify_in_words_and_in_float64(withstand: Command) -> None:
     done = withstand("verify", *QUESTION, "--double")
     assert done.code == 0, done.err
-    assert "crown proves" in done.out
+    assert "auto proves" in done.out
     assert "float64" in done.out
 
 

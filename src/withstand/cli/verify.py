@@ -42,6 +42,7 @@ Export = Annotated[
 
 
 def verify(
+    context: typer.Context,
     model: options.ModelOrNone = None,
     data: options.DataOrNone = None,
     threat: options.ThreatOrNone = None,
@@ -83,7 +84,7 @@ def verify(
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
         from withstand.cli.vnnlib import answer_question
 
-        answer_question(onnx, vnnlib, timeout, results, certificate, json)
+        answer_question(onnx, vnnlib, timeout, results, certificate, json, began=context.obj)
     elif model and data and threat and export is not None:
         _export(model, data, threat, export, property, limit, timeout, json)
     elif model and data and threat:
@@ -108,7 +109,7 @@ def _prove(
 
     with only_results_on_stdout():
         result = withstand.verify(
-            model, data, threat, method, property=property, limit=limit, budget=budget, device=device, double=double
+            model, data, threat, property, method=method, limit=limit, budget=budget, device=device, double=double
         )
     if json:
         print_json(result.to_json())
