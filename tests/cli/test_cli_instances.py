@@ -147,6 +147,20 @@ def test_questions_that_do_not_fit_are_one_sentence(text: str, words: str, withs
     assert words in done.complaint
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_time_limits_that_are_none(seconds: str, withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", seconds)
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_time_limit_may_be_a_year(withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "31536000")
+    assert (done.code, done.out.split()[0]) == (0, "sat")
+
+
 @pytest.mark.parametrize("place", ["weight", "bias"])
 def test_a_network_with_nan_is_one_sentence(place: str, withstand: Command) -> None:
     import torch

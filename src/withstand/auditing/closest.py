@@ -52,20 +52,22 @@ def closest(
     """The least distance from every sample to an input of the threat's domain that violates the property.
 
     threat: its norm, `linf`, `l1` or `l2`, and its domain count; the radius does not. budget: wall time in seconds or
-    as "10m", of which every sample may use an equal share of what is left (none: each is searched to its end). Samples
-    that are wrong when clean have distance 0. Made for networks of up to some hundreds of undecided neurons.
+    as "10m", loading aside, of which every sample may use an equal share of what is left (none: each is searched to its
+    end). Samples that are wrong when clean have distance 0. Made for networks of up to some hundreds of undecided
+    neurons.
 
     Raises InputError when an input cannot be used, the norm is another one, or an operator of the model has no bound.
     """
     from withstand.verification.milp import closest as program
 
-    clock = Budget(None if budget is None else seconds_of(budget))
+    seconds = None if budget is None else seconds_of(budget)
     with pose(model, data, threat, property, limit=limit) as question:
         graph = question.model.graph
         missing = [question.model.why_no_graph or ""] if graph is None else unboundable(graph)
         if missing:
             raise InputError(f"Distances from {question.model.name} cannot be bounded: {missing[0]}")
         assert graph is not None
+        clock = Budget(seconds)
         norm, domain, n = question.threat.norm, question.threat.domain, len(question.data)
         found = [
             program.closest(

@@ -1,5 +1,6 @@
 """`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,8 @@ def verify(
     samples = (model, data, threat)
     if export is not None and not (all(samples) and not (onnx or vnnlib or instances)):
         raise InputError("Questions to write (--export) are named by MODEL, --data and --threat, as those to prove.")
+    if timeout is not None and not math.isfinite(timeout):
+        raise InputError(f"The time limit {timeout} (--timeout) is no number of seconds; write for example 3600.")
     if instances is not None:
         if onnx or vnnlib or any(samples):
             raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")

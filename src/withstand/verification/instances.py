@@ -134,7 +134,7 @@ class _Worker:
         """Seconds until this worker has to be killed."""
         if self.instance is None or self.instance.timeout is None:
             return FOREVER
-        return max(0.0, self.began + OVERRUN * self.instance.timeout - time.monotonic())
+        return min(FOREVER, max(0.0, self.began + OVERRUN * self.instance.timeout - time.monotonic()))
 
     def ask(self, number: int, instance: Instance, certificate: Path | None, began: float) -> None:
         self.number, self.instance, self.began = number, instance, began

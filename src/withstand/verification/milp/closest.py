@@ -59,9 +59,9 @@ def closest(
     """The least distance from x0 [1, *shape] to an input of the domain that violates the property with target y [1].
 
     An attack finds the first witness, and inputs farther away than that are left out (Tjeng et al. 2019,
-    arXiv:1711.07356, "minimum adversarial distortion"); linear bounds prove a first radius. The bound holds in float64 without slack. budget: wall time.
-    effort: how far neurons are tightened. Networks of straight pieces alone are searched to the end; for others the
-    bound stays that of a relaxation.
+    arXiv:1711.07356, "minimum adversarial distortion"); linear bounds prove a first radius. The bound holds in float64
+    without slack. budget: wall time. effort: how far neurons are tightened. Networks of straight pieces alone are
+    searched to the end; for others the bound stays that of a relaxation.
 
     Raises InputError when the norm is not `linf`, `l1` or `l2`, when an operator has no rule, or when no violation was
     found and the domain is unbounded.
