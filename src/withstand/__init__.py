@@ -1,8 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
-`check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda` lets attacks see through
-layers without a useful gradient; `out[3] > out[other]` is a property.
+`check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda` lets attacks see
+through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
