@@ -1,6 +1,7 @@
 """`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -123,6 +124,9 @@ def _prove(
     typer.echo("")
     if result.why:
         typer.echo(result.why)
+    for reason, count in Counter(filter(None, result.reasons)).most_common():
+        bounds = [bound for bound, why in zip(result.bounds, result.reasons, strict=True) if why == reason]
+        typer.echo(f"{count} unknown: {reason}; the best bounds lie between {min(bounds):.4g} and {max(bounds):.4g}")
     typer.echo(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."

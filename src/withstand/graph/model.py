@@ -48,7 +48,7 @@ class Model:
         held = self.module.state_dict() if self.graph is None else self.graph.constants
         broken = [name for name, value in held.items() if value.is_floating_point() and bool(value.isnan().any())]
         if broken:
-            raise InputError(f"{self.name} holds NaN in {broken[0]!r}, so it computes nothing; give the trained weights.")
+            raise InputError(f"{self.name} holds NaN in {broken[0]!r}, so it computes nothing; give trained weights.")
 
     def onnx_bytes(self) -> bytes:
         """The network as ONNX: the file it came from, else written from the graph."""
