@@ -203,6 +203,7 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
             rows, constant = mix @ rows, mix @ constant
         went = descend(network, rows, constant - (push * pinned).sum(1), line, push)
         value = went.constant + network.region.lowest(went.rows)
+        value = torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
         point = network.region.corner(went.rows)
         state, before = ascend(network, point, went, line)
         own = [p for p, block in zip(went.parts, network.blocks, strict=True) if isinstance(block, Neurons)]
