@@ -28,12 +28,20 @@ class Reach:
         self.attacked = self.certified.clone()
         distance = setup.threat.distance(block.x0, judge.point).cpu()
         self.right = torch.tensor([status is not Status.INVALID for status in judge.status])
+        self.settle_own()
         for row, status in enumerate(judge.status):
-            if status is Status.PROVED:
-                self.certified[row] = base
-            elif status is Status.REFUTED:
+            if status is Status.REFUTED:
                 near = [r for r in setup.radii if r < base and distance[row] <= setup.threat.at(r).reach]
                 self.attacked[row] = min([base, *near])
+
+    def settle_own(self) -> None:
+        """Take over what is proved and refuted at the threat's own radius by now."""
+        base = self.block.setup.threat.radius
+        for row, status in enumerate(self.block.judge.status):
+            if status is Status.PROVED and not self.certified[row] >= base:
+                self.certified[row] = base
+            elif status is Status.REFUTED and not self.attacked[row] <= base:
+                self.attacked[row] = base
 
     def walk(self, attack: Attack | None, verifier: Verifier | None, budget: Budget) -> None:
         """Try larger radii, nearest first, on rows that hold so far, then smaller ones on rows that do not."""

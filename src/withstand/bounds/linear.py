@@ -14,6 +14,7 @@ from withstand.bounds.interval import aligned
 from withstand.bounds.planes import dot
 from withstand.bounds.relax import Lines, Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, active, rule_of
+from withstand.core.budget import check_time
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -87,6 +88,7 @@ def carried(relaxation: Relaxation, target: str, rows: Tensor) -> tuple[Tensor |
         arrived = front.rows.pop(node.name, None)
         if arrived is None:
             continue
+        check_time()
         rule = rule_of(relaxation.graph, node)
         if isinstance(rule, Affine):
             through_affine(relaxation, node, rule, arrived, front)

@@ -34,7 +34,7 @@ def losses(network: Reduced, found: Found) -> tuple[Tensor, Tensor]:
     for block in network.neurons:
         true.append(block.function(z[:, first : first + len(block)]))
         first += len(block)
-    f = torch.cat(true, 1)
+    f = torch.cat([z[:, :0], *true], 1)
     below, above = found.parts.clamp(min=0), -found.parts.clamp(max=0)
     under = f - line.lower_slope * z - line.lower_offset
     here = below * under + above * (line.upper_slope * z + line.upper_offset - f)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from withstand.bounds import relax
 from withstand.bounds.touch import touch
+from withstand.core.budget import check_time
 from withstand.verification.batch import Batch
 from withstand.verification.reduced import Neurons, Reduced
 
@@ -193,6 +194,7 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     best: Found | None = None
     rate, price = how.rate, how.price
     for step in range(how.steps + 1):
+        check_time()
         line = lines(network, dual)
         push = -dual.phase * dual.price
         pinned = torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
@@ -201,6 +203,7 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
             rows, constant = mix @ rows, mix @ constant
         went = descend(network, rows, constant - (push * pinned).sum(1), line, push)
         value = went.constant + network.region.lowest(went.rows)
+        value = torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
         point = network.region.corner(went.rows)
         state, before = ascend(network, point, went, line)
         own = [p for p, block in zip(went.parts, network.blocks, strict=True) if isinstance(block, Neurons)]

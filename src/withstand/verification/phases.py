@@ -18,6 +18,7 @@ from withstand.verification.bounding import CHUNK
 from withstand.verification.branching import choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
+from withstand.verification.memory import is_out_of_memory
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
 from withstand.verification.recorder import Recorder
@@ -70,7 +71,7 @@ class PhaseTree:
     ) -> None:
         self.problem, self.place, self.question, self.level = problem, place, question, level
         self.rows = Rows(problem.rows.weight[place], problem.rows.offset[place], problem.rows.group)
-        self.how = Ascent(steps=steps)
+        self.how, self.largest = Ascent(steps=steps), LARGEST
         self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
         self.recorder = None if problem.proofs is None else Recorder(problem.proofs[place], problem.graph, self.network)
         self.slopes: list[Slopes] = []
@@ -110,7 +111,7 @@ class PhaseTree:
 
     @property
     def _batch(self) -> int:
-        return min(LARGEST, max(8, WORK // self.network.work))
+        return min(self.largest, max(8, WORK // self.network.work))
 
     @torch.no_grad()
     def step(self) -> Iterator[Evidence]:
@@ -184,9 +185,18 @@ class PhaseTree:
     # ------------------------------------------------------------ its parts
 
     def _split(self) -> Iterator[Evidence]:
-        """Split the worst domains once."""
+        """Split the worst domains once; half as many from then on where memory runs out."""
         assert self.pool is not None
-        taken = self.pool.take(self._batch // 2)
+        taken = self.pool.take(max(1, self._batch // 2))
+        try:
+            yield from self._parts(taken)
+        except (MemoryError, RuntimeError) as error:
+            if len(taken) == 1 or not is_out_of_memory(error):
+                raise
+            self.pool.put(taken)
+            self.largest = len(taken)
+
+    def _parts(self, taken: Domains) -> Iterator[Evidence]:
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
         neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)

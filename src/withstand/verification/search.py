@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from withstand.core.budget import Budget
+from withstand.core.budget import Budget, TimeOver
 from withstand.core.evidence import Evidence
 from withstand.core.judge import Judge, Status, Verdict
 from withstand.core.registry import describe
@@ -84,9 +84,12 @@ def _drive(
     steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:
-            evidence = next(steps)
+            with budget.enforced():
+                evidence = next(steps)
         except StopIteration as end:
             return end.value
+        except TimeOver:
+            break
         judge.hear(replace(evidence, rows=rows[evidence.rows]), describe(verifier))
         problem.open.copy_(judge.open[rows])
         if enough() or not bool(problem.open.any()):
