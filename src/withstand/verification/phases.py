@@ -15,7 +15,7 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.verification.batch import Batch
 from withstand.verification.bounding import CHUNK
-from withstand.verification.branching import choose, split
+from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.pool import Pool
@@ -173,16 +173,17 @@ class PhaseTree:
         assert self.pool is not None
         taken = self.pool.take(self._batch // 2)
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
-        neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
+        cut = choose(self.network, found, torch.full_like(found.bound, self.level))
+        neuron = cut.neuron
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
         if len(fixed):
             yield from self._leaves(taken[fixed])
         if len(bent):
-            yield from self._halve(taken[bent], found[bent], neuron[bent])
+            yield from self._halve(taken[bent], found[bent], Cut(neuron[bent], cut.point[bent]))
 
-    def _halve(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
-        children = split(found, neuron, torch.zeros_like(found.bound))
-        children = retighten(self.network, children, self.slopes, int(neuron.min()))
+    def _halve(self, taken: Domains, found: Found, cut: Cut) -> Iterator[Evidence]:
+        children = split(self.network, found, cut)
+        children = retighten(self.network, children, self.slopes, int(cut.neuron.min()))
         group, floor = taken.group.repeat(2), taken.bound.repeat(2)
         kept = (children.low <= children.high).all(1)
         children, mix, group, floor = children[kept], taken.mix.repeat(2, 1)[kept], group[kept], floor[kept]
@@ -206,7 +207,9 @@ class PhaseTree:
                     yield from self._offer(point[None])
             self.floor = min(self.floor, value)
             if value <= self.level:
-                self.stop = "a part where no neuron is left to split keeps too low a bound"
+                self.stop = (
+                    "a part where no neuron is left to split, or none that is wide enough, keeps too low a bound"
+                )
 
     def _keep(self, domains: Domains) -> None:
         closed = domains.bound > self.level
