@@ -19,9 +19,8 @@ from withstand.verification.batch import Batch
 from withstand.verification.joint import Joint
 from withstand.verification.lines import Lines, columns, joint_planes, ranges, touching
 from withstand.verification.reduced import Planes as Fixed
+from withstand.verification.steps import Moments, adam, rprop
 from withstand.verification.reduced import Reduced
-
-Moments = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -170,9 +169,9 @@ class Found(Batch):
 
 @dataclass(frozen=True)
 class Ascent:
-    """Adam's steps on slopes, prices and the mix of rows.
+    """Gradient steps on slopes, prices and the mix of rows: Adam's where all neurons are ReLUs, else Rprop's.
 
-    steps: how many. rate: length of the first steps on slopes, in shares of their range, and on prices, in shares of
+    steps: how many. rate: length of Adam's first steps on slopes, in shares of their range, and on prices, in shares of
     the largest coefficient; it falls by `decay` a step.
     """
 
@@ -198,10 +197,9 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     best: Found | None = None
     rate, price = how.rate, how.price
     least, most = ranges(network, dual.low, dual.high)
-    twofold = not network.relu and bool((dual.phase.abs() > 1).any())
     for step in range(how.steps + 1):
         line, beneath, over = touching(network, dual.low, dual.high, dual.lower, dual.upper)
-        push = -(dual.phase.sign() if twofold else dual.phase) * dual.price
+        push = -(dual.phase if network.relu else dual.phase.sign()) * dual.price
         pinned = torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
         rows, constant = network.weight, network.offset
         if mix is not None:
@@ -220,15 +218,15 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
             slopes["upper"] = parts.clamp(max=0) * (before - over)
         changed = {}
         for name, gradient in slopes.items():
-            move = rate * (most - least) * _adam(moments, name, gradient, step)
-            changed[name] = torch.clamp(getattr(dual, name) + move, least, most)
+            move = rate * adam(moments, name, gradient, step) if network.relu else rprop(moments, name, gradient)
+            changed[name] = torch.clamp(getattr(dual, name) + (most - least) * move, least, most)
         weights = parts.abs() if network.relu else parts.abs() * (most - least)
         largest = torch.cat([weights, parts.new_zeros(len(parts), 1)], 1).amax(1, keepdim=True)
-        if twofold:
-            changed |= _twofold(dual, before, price * largest, moments, step)
+        if network.relu:
+            move = price * adam(moments, "price", -dual.phase * (before - pinned), step)
+            changed["price"] = torch.where(dual.phase != 0, (dual.price + largest * move).clamp(min=0), 0.0)
         else:
-            move = _adam(moments, "price", -dual.phase * (before - pinned), step)
-            changed["price"] = torch.where(dual.phase != 0, (dual.price + price * largest * move).clamp(min=0), 0.0)
+            changed |= _priced(dual, before, price * largest, moments, step)
         dual = replace(dual, **changed)
         if mixed:
             assert mix is not None
@@ -241,8 +239,8 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     return best
 
 
-def _twofold(dual: Dual, before: Tensor, length: Tensor, moments: Moments, step: int) -> dict[str, Tensor]:
-    """Phases and prices after a step on prices, where some neurons are cut at both ends.
+def _priced(dual: Dual, before: Tensor, length: Tensor, moments: Moments, step: int) -> dict[str, Tensor]:
+    """Phases and prices after a step on prices, where neurons may be cut at both ends.
 
     With one constraint a price stays above zero; with two, that of the one may become zero, then that of the other.
     """
@@ -250,17 +248,6 @@ def _twofold(dual: Dual, before: Tensor, length: Tensor, moments: Moments, step:
     low, high = dual.low - before, dual.high - before
     idle = both & (dual.price == 0)
     rise = torch.where(idle, low.clamp(min=0) + high.clamp(max=0), torch.where(side > 0, low, high))
-    signed = side * dual.price + length * _adam(moments, "price", rise * (side != 0), step)
+    signed = side * dual.price + length * adam(moments, "price", rise * (side != 0), step)
     signed = torch.where(idle, signed, side * (side * signed).clamp(min=0))
     return {"phase": torch.where(idle & (signed != 0), 2 * signed.sign(), dual.phase), "price": signed.abs()}
-
-
-def _adam(moments: Moments, name: str, gradient: Tensor, step: int) -> Tensor:
-    """Adam's direction (Kingma and Ba 2015), between -1 and 1 about."""
-    if name not in moments:
-        moments[name] = (torch.zeros_like(gradient), torch.zeros_like(gradient))
-    first, second = moments[name]
-    first.mul_(0.9).add_(gradient, alpha=0.1)
-    second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-    scale = (second / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-30)
-    return first / (1 - 0.9 ** (step + 1)) / scale

@@ -56,15 +56,15 @@ def touching(
         lines.append(line)
         below.append(beneath)
         above.append(over)
-    joined = Lines(*(torch.cat([low[..., :0], *parts], -1) for parts in zip(*lines, strict=True)))
-    return joined, torch.cat([low[..., :0], *below], -1), torch.cat([low[..., :0], *above], -1)
+    joined = Lines(*(torch.cat(parts, -1) for parts in zip(*lines, strict=True)))
+    return joined, torch.cat(below, -1), torch.cat(above, -1)
 
 
 def ranges(network: Reduced, low: Tensor, high: Tensor) -> tuple[Tensor | float, Tensor | float]:
     """Least and largest slope [D, U] that lines of the neurons may want over [low, high]."""
     if network.relu:
         return 0.0, 1.0
-    least, most = [low[..., :0]], [low[..., :0]]
+    least, most = [], []
     for block, own in columns(network):
         lo, hi = low[..., own], high[..., own]
         ends = torch.zeros_like(lo), torch.ones_like(lo)

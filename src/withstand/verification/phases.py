@@ -26,6 +26,10 @@ from withstand.verification.tighten import Slopes, ahead, retighten, tighten_blo
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
 
+FEWER = 0.8
+"""Share of neurons below which those left after others became lines are worth tightening once more. Few smooth ones
+become lines, and the others would be as they were; where all are ReLUs, it is always done."""
+
 BEST_FIRST = 20_000
 """Open domains up to which the one of the least bound comes first."""
 
@@ -157,9 +161,12 @@ class PhaseTree:
         yield from ()
 
     def _settle(self) -> Iterator[Evidence]:
-        """Compose away the neurons that have become lines, and bound the others and the rows once more."""
-        self.network, self.slopes = settle(self.network, self.network.low, self.network.high), []
-        self._todo.extend([*self._tightening(), (self._rows_cost, self._again)])
+        """Compose away the neurons that have become lines, if they are many, and bound the others and the rows again."""
+        settled = settle(self.network, self.network.low, self.network.high)
+        if self.network.relu or len(settled.low) < FEWER * len(self.network.low):
+            self.network, self.slopes = settled, []
+            self._todo.extend(self._tightening())
+        self._todo.append((self._rows_cost, self._again))
         yield from ()
 
     def _again(self) -> Iterator[Evidence]:

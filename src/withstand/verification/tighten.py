@@ -8,7 +8,7 @@ from torch import Tensor
 
 from withstand.bounds.interval import intersect
 from withstand.verification.dual import Ascent, Dual, bound, descend, lines, start
-from withstand.verification.lines import bendable, joint_planes, ranges
+from withstand.verification.lines import bendable, joint_planes
 from withstand.verification.reduced import Planes, Reduced
 
 
@@ -74,9 +74,6 @@ def retighten(network: Reduced, dual: Dual, slopes: list[Slopes], since: int) ->
         part = ahead(network, held.block)
         before = low[:, : held.first], high[:, : held.first]
         expanded = Dual(*(t[:, None] for t in before), held.lower[rows], held.upper[rows], before[0], before[0])
-        if not part.relu:
-            ends = ranges(part, *(t[:, None] for t in before))
-            expanded = replace(expanded, lower=expanded.lower.clamp(*ends), upper=expanded.upper.clamp(*ends))
         line = lines(part, expanded)
         planes = joint_planes(part, *before)
         went = descend(part, part.weight[rows].expand(len(low), -1, -1), part.offset[rows], line, planes=planes)
