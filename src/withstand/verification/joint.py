@@ -80,12 +80,19 @@ class Joint:
 
     def blame(self, planes: Planes, loss: Tensor) -> Tensor:
         """Losses [D, U] of the values laid at the pre-activations [D, V] that they depend on."""
-        ones = tuple(torch.ones_like(c) for c in planes.lower)
+        return self._laid(planes, loss, tuple(torch.ones_like(c) for c in planes.lower))
+
+    def slack(self, planes: Planes, widths: Tensor) -> Tensor:
+        """What widths of the pre-activations [D, V] count, about, if those of the values count `widths` [D, U]."""
+        steepest = zip(planes.lower, planes.upper, strict=True)
+        return self._laid(planes, widths, tuple(torch.maximum(a.abs(), b.abs()) for a, b in steepest))
+
+    def _laid(self, planes: Planes, loss: Tensor, shares: Coefficients) -> Tensor:
         rows = self._whole(planes, loss)
         found = loss.new_zeros(len(loss), len(self))
         for i, held in enumerate(self.inputs):
             if not isinstance(held, Tensor):
-                back = planes.pattern.transpose(ones, i, rows).flatten(1)
+                back = planes.pattern.transpose(shares, i, rows).flatten(1)
                 found[:, held[0] : held[0] + held[1].numel()] += back
         return found
 

@@ -46,13 +46,13 @@ def touching(
         zero = torch.zeros_like(low_slope + lo)
         floor, ceiling, beneath, over = zero, zero, zero, zero
         if isinstance(block, Joint):
-            line = Lines(zero + 1, zero, zero + 1, zero)
+            line = Lines(torch.ones_like(zero), zero, torch.ones_like(zero), zero)
         elif block.rule.op == "relu":
             line = relu_lines(lo, hi, low_slope)
         else:
             floor, beneath = supports(block.rule, lo, hi, low_slope, block.node.attrs, above=False)
             ceiling, over = supports(block.rule, lo, hi, high_slope, block.node.attrs, above=True)
-            line = Lines(low_slope, floor, high_slope, ceiling)
+            line = Lines(low_slope.expand_as(zero), floor, high_slope.expand_as(zero), ceiling)
         lines.append(line)
         below.append(beneath)
         above.append(over)
