@@ -3,7 +3,6 @@
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 from varied import made, normal
 

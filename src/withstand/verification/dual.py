@@ -19,8 +19,12 @@ from withstand.verification.batch import Batch
 from withstand.verification.joint import Joint
 from withstand.verification.lines import Lines, columns, joint_planes, ranges, touching
 from withstand.verification.reduced import Planes as Fixed
-from withstand.verification.steps import Moments, adam, rprop
 from withstand.verification.reduced import Reduced
+from withstand.verification.steps import Moments, adam, rprop
+
+SOFT, HARDER = 1.0, 0.8
+"""How soft the corners are at which gradients are taken where not all neurons are ReLUs, and the factor of a step: at
+the best choices of networks with few inputs a row has coefficients of zero, and its hard corners lead nowhere."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ def evaluate(network: Reduced, x: Tensor) -> tuple[Tensor, Tensor]:
 @dataclass(frozen=True)
 class Found(Batch):
     """Of every domain: the bound [D], the choices that gave it, the mix of rows [D, R], the point [D, n] where the row
-    was least, the pre-activations there under the lines [D, U], and the row's coefficients at the neurons [D, U]."""
+    was least, the pre-activations there or near it under the lines [D, U], and the row's coefficients at the neurons
+    [D, U]."""
 
     bound: Tensor
     dual: Dual
@@ -207,7 +212,9 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
         went = descend(network, rows, constant - (push * pinned).sum(1), line, push, planes)
         value = went.constant + network.region.lowest(went.rows)
         point = network.region.corner(went.rows)
-        state, before = ascend(network, point, went, line, planes)
+        hard = network.relu or step == how.steps
+        at = point if hard else network.region.corner(went.rows, SOFT * HARDER**step)
+        state, before = ascend(network, at, went, line, planes)
         parts = torch.cat([value.new_zeros(len(value), 0), *went.split], 1)
         now = Found(value, dual, mix, point, before, parts)
         best = now if best is None else best.where(now.bound > best.bound, now)

@@ -1,5 +1,8 @@
-"""Blocks of functions of several values (products, softmax, maxima): their planes are made anew on every domain from
-the bounds of these values, so that a cut of a value brings them nearer to the function (McCormick 1976 for products)."""
+"""Blocks of functions of several values (products, softmax, maxima).
+
+Their planes are made anew on every domain from the bounds of these values, so that a cut of a value brings them nearer
+to the function (McCormick 1976 for products).
+"""
 
 from dataclasses import dataclass
 
@@ -80,19 +83,12 @@ class Joint:
 
     def blame(self, planes: Planes, loss: Tensor) -> Tensor:
         """Losses [D, U] of the values laid at the pre-activations [D, V] that they depend on."""
-        return self._laid(planes, loss, tuple(torch.ones_like(c) for c in planes.lower))
-
-    def slack(self, planes: Planes, widths: Tensor) -> Tensor:
-        """What widths of the pre-activations [D, V] count, about, if those of the values count `widths` [D, U]."""
-        steepest = zip(planes.lower, planes.upper, strict=True)
-        return self._laid(planes, widths, tuple(torch.maximum(a.abs(), b.abs()) for a, b in steepest))
-
-    def _laid(self, planes: Planes, loss: Tensor, shares: Coefficients) -> Tensor:
+        ones = tuple(torch.ones_like(c) for c in planes.lower)
         rows = self._whole(planes, loss)
         found = loss.new_zeros(len(loss), len(self))
         for i, held in enumerate(self.inputs):
             if not isinstance(held, Tensor):
-                back = planes.pattern.transpose(shares, i, rows).flatten(1)
+                back = planes.pattern.transpose(ones, i, rows).flatten(1)
                 found[:, held[0] : held[0] + held[1].numel()] += back
         return found
 

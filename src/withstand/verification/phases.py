@@ -22,7 +22,6 @@ from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
 from withstand.verification.reduced import reduce, settle
 from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
-from withstand.verification.upstream import better
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
@@ -162,7 +161,7 @@ class PhaseTree:
         yield from ()
 
     def _settle(self) -> Iterator[Evidence]:
-        """Compose away the neurons that have become lines, if they are many, and bound the others and the rows again."""
+        """Compose away the neurons that have become lines, if they are many, and bound the rest again."""
         settled = settle(self.network, self.network.low, self.network.high)
         if self.network.relu or len(settled.low) < FEWER * len(self.network.low):
             self.network, self.slopes = settled, []
@@ -182,8 +181,6 @@ class PhaseTree:
         taken = self.pool.take(self._batch // 2)
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
         cut = choose(self.network, found, torch.full_like(found.bound, self.level))
-        if not self.network.relu:
-            cut = better(self.network, found, cut, self.slopes, self.level)
         neuron = cut.neuron
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
         if len(fixed):

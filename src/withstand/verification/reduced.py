@@ -38,9 +38,15 @@ class Region:
             return rows @ centre - rows.abs() @ half
         return self.threat.lowest(self.x0, rows.reshape(1, -1, *self.x0.shape[1:])).reshape(rows.shape[:-1])
 
-    def corner(self, rows: Tensor) -> Tensor:
-        """Where rows [..., n] take about their least value: points [..., n] of the region."""
+    def corner(self, rows: Tensor, soft: float = 0.0) -> Tensor:
+        """Where rows [..., n] take about their least value: points [..., n] of the region.
+
+        soft: in boxes, the share of a row's mean coefficient about which coefficients are too small for the edge.
+        """
         centre, half = self._box
+        if self.boxed and soft:
+            size = rows.abs()
+            return centre - half * rows / (size + soft * size.mean(-1, keepdim=True)).clamp(min=1e-30)
         if self.boxed:
             return centre - half * rows.sign()
         flat = rows.reshape(-1, *self.x0.shape[1:])

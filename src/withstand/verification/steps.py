@@ -7,7 +7,7 @@ Moments = dict[str, tuple[Tensor, Tensor]]
 """What the steps on each variable remember."""
 
 FIRST, LONGEST, LONGER, SHORTER = 0.05, 0.25, 1.2, 0.5
-"""Of Rprop: the first step and the longest in shares of a coordinate's range, and the factors of Riedmiller and Braun."""
+"""Of Rprop: the first step and the longest in shares of a coordinate's range, and how these change."""
 
 
 def adam(moments: Moments, name: str, gradient: Tensor, step: int) -> Tensor:
