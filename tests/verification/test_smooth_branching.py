@@ -138,7 +138,7 @@ def test_cuts_of_self_attention_bring_more_than_crown_and_hold_samples():
     threat = box_of(graph, 0, 0.4)
     least = float(graph(inside(threat, 5000, 0))[:, 0].min())
     crown_only = settled(graph, threat, 0.0, "crown").bound
-    room = 0.25 * (least - crown_only)
+    room = 0.6 * (least - crown_only)
     proved = settled(graph, threat, room - least)
     assert crown_only + room - least < 0
     assert proved.status is Status.PROVED

@@ -20,7 +20,7 @@ class BranchAndBound:
     Each question is reduced to the neurons that linear bounds leave undecided. Domains of the least bound come first.
     Questions take turns, those of the best bounds first, each turn with four times the work of the one before, so that
     easy ones do not wait for hard ones. Complete for ReLU networks over boxes, up to rounding. ReLUs and their kin are
-    split at their kinks; smooth functions, and the inputs of products, softmax and maxima, near where the bound is least
+    split at kinks; smooth functions, and the inputs of products, softmax and maxima, near where the bound is least
     or in the middle, again and again until they are too narrow. Functions of very many inputs are not split.
 
     steps: gradient steps on every new domain. effort: billions of multiplications a question at most, after which it is
