@@ -15,7 +15,7 @@ from withstand.core.property import Argmax, Linear
 from withstand.core.registry import build
 from withstand.core.rng import RowRandom
 from withstand.graph.ir import Graph, Node
-from withstand.verification.branching import split
+from withstand.verification.branching import Cut, split
 from withstand.verification.dual import Ascent, bound, evaluate, start
 from withstand.verification.methods.branch_and_bound import BranchAndBound
 from withstand.verification.reduced import reduce, settle
@@ -118,7 +118,7 @@ def test_where_the_lower_line_counts_parts_are_bounded_no_worse_than_the_whole_b
         network = reduced(graph, Linf(0.5), x0, Argmax())
         whole = bound(network, start(network)[torch.zeros(2, dtype=torch.long)], None, Ascent(steps=15))
         for neuron in range(len(network.low)):
-            cut = split(whole, torch.tensor([neuron, neuron]), torch.zeros(2).double())
+            cut = split(network, whole, Cut(torch.tensor([neuron, neuron]), torch.zeros(2).double()))
             parts = bound(network, cut, torch.eye(2).double().repeat(2, 1), Ascent(steps=0)).bound
             rising = (whole.parts[:, neuron] >= 0).repeat(2)
             assert (parts >= whole.bound.repeat(2) - 1e-9)[rising].all()

@@ -15,7 +15,7 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.verification.batch import Batch
 from withstand.verification.bounding import CHUNK
-from withstand.verification.branching import choose, split
+from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.memory import is_out_of_memory
@@ -28,6 +28,10 @@ from withstand.verification.tighten import Slopes, ahead, retighten, tighten_blo
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
+
+FEWER = 0.8
+"""Share of neurons below which those left after others became lines are worth tightening once more. Few smooth ones
+become lines, and the others would be as they were; where all are ReLUs, it is always done."""
 
 BEST_FIRST = 20_000
 """Open domains up to which the one of the least bound comes first."""
@@ -173,9 +177,12 @@ class PhaseTree:
         yield from ()
 
     def _settle(self) -> Iterator[Evidence]:
-        """Compose away the neurons that have become lines, and bound the others and the rows once more."""
-        self.network, self.slopes = settle(self.network, self.network.low, self.network.high), []
-        self._todo.extend([*self._tightening(), (self._rows_cost, self._again)])
+        """Compose away the neurons that have become lines, if they are many, and bound the rest again."""
+        settled = settle(self.network, self.network.low, self.network.high)
+        if self.network.relu or len(settled.low) < FEWER * len(self.network.low):
+            self.network, self.slopes = settled, []
+            self._todo.extend(self._tightening())
+        self._todo.append((self._rows_cost, self._again))
         yield from ()
 
     def _again(self) -> Iterator[Evidence]:
@@ -198,21 +205,21 @@ class PhaseTree:
 
     def _parts(self, taken: Domains) -> Iterator[Evidence]:
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
-        neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
+        cut = choose(self.network, found, torch.full_like(found.bound, self.level))
+        neuron = cut.neuron
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
         if len(fixed):
             yield from self._leaves(taken[fixed])
         if len(bent):
-            yield from self._halve(taken[bent], found[bent], neuron[bent])
+            yield from self._halve(taken[bent], found[bent], Cut(neuron[bent], cut.point[bent]))
 
-    def _halve(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
-        point = torch.zeros_like(found.bound)
-        whole = split(found, neuron, point)
-        children = retighten(self.network, whole, self.slopes, int(neuron.min()))
+    def _halve(self, taken: Domains, found: Found, cut: Cut) -> Iterator[Evidence]:
+        whole = split(self.network, found, cut)
+        children = retighten(self.network, whole, self.slopes, int(cut.neuron.min()))
         mix, group, floor, node = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2), None
         kept = (children.low <= children.high).all(1)
         if self.recorder is not None:
-            node = self.recorder.split(self.network, taken.node, neuron, point)
+            node = self.recorder.split(self.network, taken.node, cut.neuron, cut.point)
             self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
             node = node[kept]
         children, mix, group, floor = children[kept], mix[kept], group[kept], floor[kept]
@@ -238,7 +245,9 @@ class PhaseTree:
                     yield from self._offer(point[None])
             self.floor = min(self.floor, value)
             if value <= self.level:
-                self.stop = "a part where no neuron is left to split keeps too low a bound"
+                self.stop = (
+                    "a part where no neuron is left to split, or none that is wide enough, keeps too low a bound"
+                )
 
     def _keep(self, domains: Domains, found: Found) -> None:
         closed = domains.bound > self.level

@@ -1,4 +1,4 @@
-"""Branch and bound over the phases of neurons."""
+"""Branch and bound over the intervals of neurons."""
 
 from collections.abc import Generator
 from typing import ClassVar
@@ -12,14 +12,16 @@ from withstand.verification.problem import Problem
 
 @verifier
 class BranchAndBound:
-    """Split neurons at zero until linear bounds of free slopes, with a price for every split, settle every part.
+    """Split neurons until linear bounds of free slopes, with a price for every split, settle every part.
 
     Reference: Bunel et al. 2020, arXiv:1909.06588; bounds: Xu et al. 2021, arXiv:2011.13824 (alpha-CROWN) and Wang et
     al. 2021, arXiv:2103.06624 (beta-CROWN).
 
     Each question is reduced to the neurons that linear bounds leave undecided. Domains of the least bound come first.
     Questions take turns, those of the best bounds first, each turn with four times the work of the one before, so that
-    easy ones do not wait for hard ones. Complete for ReLU networks over boxes, up to rounding.
+    easy ones do not wait for hard ones. Complete for ReLU networks over boxes, up to rounding. ReLUs and their kin are
+    split at kinks; smooth functions, and the inputs of products, softmax and maxima, near where the bound is least
+    or in the middle, again and again until they are too narrow. Functions of very many inputs are not split.
 
     steps: gradient steps on every new domain. effort: billions of multiplications a question at most, after which it is
     given up (none: no limit); one core does a few of them a second. With such a limit, questions whose first bound lies
