@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import typer
 from annotated_types import Ge, Gt, Le, Lt
 
 from withstand.bounds.rule import rules
@@ -170,6 +171,8 @@ def commands_page() -> str:
         assert verb is not None
         lines += [f"## {verb.__name__}", "", inspect.getdoc(verb) or "", "", "| | | default |", "|---|---|---|"]
         for parameter in inspect.signature(verb).parameters.values():
+            if parameter.annotation is typer.Context:
+                continue
             info = parameter.annotation.__metadata__[0]
             metavar = f" {info.metavar}" if info.metavar else ""
             name = (info.default if isinstance(info.default, str) else "") + metavar

@@ -1,7 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `doctor`, `replay`, `report`, `ls` and
-`check`. `bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `doctor`, `replay`, `report`,
+`ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda` lets attacks
+see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from withstand.auditing.attacking import attack
     from withstand.auditing.audit import audit
     from withstand.auditing.check import check
+    from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
+    from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.core.outputs import other, out
@@ -20,17 +23,33 @@ if TYPE_CHECKING:
     from withstand.reporting.page import report
 
 __version__ = "0.1.0"
-__all__ = ["attack", "audit", "bpda", "check", "doctor", "ls", "other", "out", "replay", "report", "verify"]
+__all__ = [
+    "attack",
+    "audit",
+    "bpda",
+    "check",
+    "closest",
+    "doctor",
+    "ls",
+    "other",
+    "out",
+    "radius",
+    "replay",
+    "report",
+    "verify",
+]
 
 _HOME = {
     "attack": "withstand.auditing.attacking",
     "audit": "withstand.auditing.audit",
     "bpda": "withstand.graph.bpda",
     "check": "withstand.auditing.check",
+    "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
     "ls": "withstand.auditing.runfolder",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",
+    "radius": "withstand.auditing.radius",
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
     "verify": "withstand.auditing.single",

@@ -28,7 +28,7 @@ X = torch.tensor([[0.8, 0.2], [0.5, 0.5], [0.9, 0.6]])
 @pytest.mark.parametrize("given", [X, X.numpy(), (X, torch.tensor([2, 2, 2]))], ids=["tensor", "array", "pair"])
 def test_targets_are_not_needed_where_they_play_no_part(net: nn.Module, given: object) -> None:
     condition = (out[2] > out[other]) & (out[0] > 0.1)  # the second part holds where x0 - x1 > 0.1
-    proved = withstand.verify(net, given, "linf:0.05", property=condition)  # type: ignore[arg-type]
+    proved = withstand.verify(net, given, "linf:0.05", condition)  # type: ignore[arg-type]
     assert proved.status == ["proved", "invalid", "proved"]
     assert proved.bounds[2] == pytest.approx(0.3 - 0.1 - 0.1, abs=1e-4)
     attacked = withstand.attack(net, given, "linf:0.12", ["pgd"], property=str(condition))  # type: ignore[arg-type]

@@ -44,6 +44,26 @@ def violated(net: nn.Module, x: torch.Tensor, y: torch.Tensor, threat_text: str,
     return (net(points).argmax(1).reshape(len(x), draws) != y[:, None]).any(1)
 
 
+def test_with_time_to_spare_the_last_verifier_goes_on_until_the_jaws_meet() -> None:
+    """Its limit of work leaves samples open; where a budget was given, what is left of it is spent on them."""
+    net, x, y = network(5)
+    plan = PLAN.model_copy(update={"verifiers": ["ibp", "branch-and-bound:effort=0.00000001"]})
+    with tempfile.TemporaryDirectory() as out:
+        short = withstand.audit(net, (x, y), threat="linf:0.35", plan=plan, out=f"{out}/short")
+        long = withstand.audit(net, (x, y), threat="linf:0.35", plan=plan, out=f"{out}/long", budget=600)
+        samples = {sample.id: sample for sample in RunFolder(f"{out}/long").read_samples()}
+        checked = withstand.check(f"{out}/long", net, (x, y))
+    assert short.counts.unknown > 0
+    assert long.counts.unknown == 0
+    assert long.certified_accuracy == long.attacked_accuracy
+    assert long.seconds.total < 300
+    late = [sample for sample in samples.values() if sample.method == "branch-and-bound"]
+    assert {sample.status for sample in late} == {"proved", "refuted"}
+    for sample in late:
+        assert (sample.certified_radius if sample.status == "proved" else sample.attacked_radius) == 0.35
+    assert checked.ok, checked.failures
+
+
 @settings(max_examples=4, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

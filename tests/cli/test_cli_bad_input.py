@@ -107,6 +107,12 @@ class Whole(torch.nn.Module):
         return x.flatten(1)[:, :10].long()
 
 
+def broken():
+    net = linear()
+    torch.nn.init.constant_(net[1].weight, float("nan"))
+    return net
+
+
 def number():
     return 3
 
@@ -126,6 +132,7 @@ def fail():
         ("half", "float16"),
         ("double", "float64"),
         ("Whole", "int64"),
+        ("broken", "holds NaN in"),
         ("number", "returned int"),
         ("leave", "SystemExit"),
         ("fail", "no such file"),

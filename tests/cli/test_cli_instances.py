@@ -1,5 +1,6 @@
 """`withstand verify` on VNN-LIB questions: lists with results and totals, time limits, unusable input."""
 
+import json
 import subprocess
 import sys
 import time
@@ -96,29 +97,32 @@ def test_an_answer_that_failed_by_our_fault_is_exit_3(
 
 
 STUCK = """
-import sys, time
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import misbehave
 from withstand.cli import main
-import withstand.verification.vnncomp as vnncomp
+from withstand.verification import instances
 
-def decide(*args, **options):
-    print("a library talks")
-    time.sleep(60)
-
-vnncomp.decide = decide
-sys.exit(main(sys.argv[1:]))
+instances.serve = misbehave.serve
+sys.exit(main())
 """
 
 
 def test_a_question_ends_in_time_even_in_the_middle_of_a_step(withstand: Command) -> None:
     onnx, vnnlib = write_question(0.5)
-    question = ["verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "1", "--results", "answer.txt", "--json"]
+    Path(vnnlib).rename("hang.vnnlib")
+    question = ["verify", "--onnx", onnx, "--vnnlib", "hang.vnnlib", "--timeout", "4", "--results", "answer.txt"]
+    tests = Path(__file__).parents[1] / "verification"
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", STUCK, *question], capture_output=True, text=True, check=False)
+    argv = [sys.executable, "-c", STUCK, str(tests), *question, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert time.monotonic() - start < 30
     assert done.returncode == 0, done.stderr
     assert Path("answer.txt").read_text() == "timeout\n"
-    assert '"result": "timeout", "seconds": 1.04' in done.stdout
-    assert "a library talks" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["result"] == "timeout"
+    assert 4.0 <= told["seconds"] < 10.0
+    assert told["reason"] == "the time was over, in the middle of a step"
 
 
 UNIT = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in range(2))
@@ -141,6 +145,20 @@ def test_questions_that_do_not_fit_are_one_sentence(text: str, words: str, withs
     done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib)
     assert (done.code, done.out) == (2, "")
     assert words in done.complaint
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_time_limits_that_are_none(seconds: str, withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", seconds)
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_time_limit_may_be_a_year(withstand: Command) -> None:
+    onnx, vnnlib = write_question(0.5)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "31536000")
+    assert (done.code, done.out.split()[0]) == (0, "sat")
 
 
 @pytest.mark.parametrize("place", ["weight", "bias"])

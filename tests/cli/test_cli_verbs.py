@@ -41,8 +41,15 @@ def test_verify_tells_counts(method: str, withstand: Command) -> None:
 def test_verify_in_words_and_in_float64(withstand: Command) -> None:
     done = withstand("verify", *QUESTION, "--double")
     assert done.code == 0, done.err
-    assert "crown proves" in done.out
+    assert "auto proves" in done.out
     assert "float64" in done.out
+
+
+def test_verify_says_what_stopped_it_and_how_far_it_came(withstand: Command) -> None:
+    question = ("digits-cnn", "--data", "digits", "--threat", "linf:0.1", "--limit", "2")
+    done = withstand("verify", *question, "--method", "ibp")
+    assert done.code == 0, done.err
+    assert "2 unknown: ibp came to its end; the best bounds lie between -" in done.out
 
 
 def test_doctor_has_a_line_for_each_check(withstand: Command) -> None:

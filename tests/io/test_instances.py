@@ -41,6 +41,11 @@ def test_with_a_header_in_any_order(listed):
     assert (one.timeout, one.known) == (9, None)
 
 
+def test_a_list_from_a_spreadsheet_may_begin_with_a_byte_order_mark(listed):
+    (one,) = listed("\ufeffonnx,vnnlib,timeout_s\r\na.onnx,p.vnnlib,9\r\n")
+    assert (one.onnx, one.timeout) == ("a.onnx", 9)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -51,6 +56,7 @@ def test_with_a_header_in_any_order(listed):
         ("a.onnx,p.vnnlib,soon\n", "line 1: the time limit 'soon'"),
         ("a.onnx,p.vnnlib,-1\n", "the time limit '-1'"),
         ("a.onnx,p.vnnlib,nan\n", "the time limit 'nan'"),
+        ("a.onnx,p.vnnlib,9,unsta\n", "line 1: the known verdict 'unsta'"),
     ],
 )
 def test_bad_lists_get_a_sentence(listed, text, sentence):

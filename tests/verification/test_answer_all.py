@@ -10,7 +10,7 @@ from withstand.core.errors import ToolFault
 from withstand.io.instances import Instance
 from withstand.io.results import Result
 from withstand.verification import instances as module
-from withstand.verification.instances import answer_all, file_name
+from withstand.verification.instances import answer, answer_all, file_name
 from withstand.verification.score import is_wrong, score
 
 
@@ -55,6 +55,7 @@ def test_a_step_that_cannot_be_interrupted_ends_in_time(ask):
     assert time.monotonic() - start < 15
     assert hung.result.result == "timeout"
     assert 1.0 <= hung.result.seconds <= 1.05
+    assert hung.reason == "the time was over, in the middle of a step"
     assert hung.result.cpu_seconds > 0.05
     assert answered.result.result == "unsat"
 
@@ -62,6 +63,17 @@ def test_a_step_that_cannot_be_interrupted_ends_in_time(ask):
 def test_an_answer_a_little_late_is_still_heard(ask):
     (late,) = ask("late", timeout=2.0)
     assert (late.result.result, late.result.bound) == ("timeout", 0.5)
+
+
+def test_the_start_of_the_process_belongs_to_the_time_of_a_single_question(monkeypatch):
+    monkeypatch.setattr(module, "serve", misbehave.serve)
+    began = time.monotonic() - 5.0
+    told = answer(Instance("net.onnx", "unsat_0.vnnlib", Path(), 4.0), began).result
+    assert told.result == "timeout"
+    assert 5.0 <= told.seconds < 6.0
+    told = answer(Instance("net.onnx", "unsat_0.vnnlib", Path(), 60.0), began).result
+    assert told.result == "unsat"
+    assert told.seconds > 5.0
 
 
 def test_refusals_and_failures_are_errors_of_one_instance(ask):
@@ -99,18 +111,25 @@ def test_no_instance_is_no_work(ask):
     assert ask() == []
 
 
-def answer(word, known, seconds=2.0, timeout=10.0):
+def answered(word, known, seconds=2.0, timeout=10.0):
     instance = Instance("net.onnx", "p.vnnlib", Path(), timeout, known)
     return instance, Result("net.onnx", "p.vnnlib", word, seconds, seconds / 2, 0, 0.0)
 
 
 def test_score():
-    told = score([answer("sat", "sat"), answer("unsat", None, 4.0), answer("unsat", "sat"), answer("timeout", "sat")])
+    told = score(
+        [
+            answered("sat", "sat"),
+            answered("unsat", None, 4.0),
+            answered("unsat", "sat"),
+            answered("timeout", "sat"),
+        ]
+    )
     assert (told.count, told.solved, told.wrong) == (4, 2, 1)
     assert told.words == {"sat": 1, "unsat": 2, "timeout": 1, "unknown": 0, "error": 0}
     assert (told.seconds, told.cpu_seconds) == (10.0, 5.0)
     assert told.par2 == (2 + 4 + 20 + 20) / 4
-    assert [is_wrong(*answer(word, "unsat")) for word in ("sat", "unsat", "timeout", "error")] == [True] + [False] * 3
+    assert [is_wrong(*answered(word, "unsat")) for word in ("sat", "unsat", "timeout", "error")] == [True] + [False] * 3
 
 
 def test_an_answer_stands_though_its_certificate_is_not_done_in_time(ask):

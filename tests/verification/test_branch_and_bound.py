@@ -15,7 +15,7 @@ from withstand.core.property import Argmax, Linear
 from withstand.core.registry import build
 from withstand.core.rng import RowRandom
 from withstand.graph.ir import Graph, Node
-from withstand.verification.branching import split
+from withstand.verification.branching import Cut, split
 from withstand.verification.dual import Ascent, bound, evaluate, start
 from withstand.verification.methods.branch_and_bound import BranchAndBound
 from withstand.verification.reduced import reduce, settle
@@ -77,6 +77,23 @@ def test_bounds_of_any_choice_stay_below_samples(threat, steps):
         assert (found.bound >= bound(network, dual, None, Ascent(steps=0)).bound - 1e-12).all()
 
 
+def test_a_network_of_products_alone_has_no_neuron_to_split():
+    made = torch.Generator().manual_seed(1)
+    constants = {name: torch.randn(2, 2, generator=made).double() for name in "vw"}
+    nodes = [
+        Node("a", "linear", ("x", "v")),
+        Node("b", "linear", ("x", "w")),
+        Node("y", "mul", ("a", "b")),
+    ]
+    graph = Graph(nodes, constants, input="x", output="y", input_shape=(2,), output_shape=(2,))
+    threat, x0 = Linf(0.5, (-1.0, 1.0)), torch.zeros(1, 2).double()
+    least = float(graph(sampled(threat, x0, 2000)).amin())
+    above = Linear(torch.eye(2).double(), torch.full((2,), -least).double() * 0.999, torch.arange(2))
+    (verdict,) = settled(graph, threat, x0 + 0.01, above, seconds=2.0)
+    assert verdict.status is not Status.PROVED
+    assert verdict.bound <= 0
+
+
 def test_tightened_bounds_hold_every_sample_and_composed_networks_are_the_same():
     for seed in range(5):
         graph, threat = random_net([4, 12, 10, 8, 3], seed), Linf(0.25)
@@ -101,7 +118,7 @@ def test_where_the_lower_line_counts_parts_are_bounded_no_worse_than_the_whole_b
         network = reduced(graph, Linf(0.5), x0, Argmax())
         whole = bound(network, start(network)[torch.zeros(2, dtype=torch.long)], None, Ascent(steps=15))
         for neuron in range(len(network.low)):
-            cut = split(whole, torch.tensor([neuron, neuron]), torch.zeros(2).double())
+            cut = split(network, whole, Cut(torch.tensor([neuron, neuron]), torch.zeros(2).double()))
             parts = bound(network, cut, torch.eye(2).double().repeat(2, 1), Ascent(steps=0)).bound
             rising = (whole.parts[:, neuron] >= 0).repeat(2)
             assert (parts >= whole.bound.repeat(2) - 1e-9)[rising].all()

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny import distance_net
+from tiny import distance_net, random_net
 
 from withstand.core.balls import Linf
 from withstand.core.evidence import Grade, Lower
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Linear
+from withstand.verification import phases
 from withstand.verification.memory import is_out_of_memory
+from withstand.verification.methods.branch_and_bound import BranchAndBound
 from withstand.verification.search import search
 
 REFUSED = (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
@@ -56,6 +58,33 @@ def test_at_the_least_batch_a_sentence_says_so():
     assert [v.status for v in verdicts] == [Status.PROVED, Status.UNKNOWN, Status.UNKNOWN]
     assert log[-1][0] == 10_000
     assert verdicts[1].reason.startswith("memory ran out")
+
+
+def test_branch_and_bound_halves_its_batch_and_keeps_its_search(monkeypatch):
+    """Splits that fail for want of memory go back into the pool, and smaller batches of them come to the same end."""
+    graph = random_net([5, 20, 20, 3], 6)
+    x0 = torch.rand(1, 5, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    hard = Linear(torch.tensor([[1.0, -1.0, 0.0]]).double(), torch.tensor([1.9]).double(), torch.tensor([0]))
+
+    def verdict():
+        return search(Judge(graph, None, x0, torch.zeros(1), Linf(0.5), hard), graph, [BranchAndBound()])[0]
+
+    plain, sizes, real = verdict(), [], phases.choose
+
+    def choose(network, found, *rest):
+        sizes.append(len(found))
+        if len(found) > 3:
+            raise MemoryError
+        return real(network, found, *rest)
+
+    monkeypatch.setattr(phases, "choose", choose)
+    small = verdict()
+    assert max(sizes) > 3
+    assert sum(size > 3 for size in sizes) <= 8
+    assert plain.status is small.status is Status.PROVED
+    assert small.domains > 100
+    monkeypatch.setattr(phases, "choose", lambda *args: (_ for _ in ()).throw(MemoryError()))
+    assert verdict().reason.startswith("memory ran out")
 
 
 def test_other_errors_are_not_swallowed():

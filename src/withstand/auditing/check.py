@@ -2,7 +2,7 @@
 recompute every other proof in float64."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from withstand.auditing.figures import curve, summarise
 from withstand.auditing.question import Question, pose
 from withstand.auditing.runfolder import RunFolder
 from withstand.auditing.single import in_float64
+from withstand.auditing.stages import patiently
 from withstand.auditing.universal import without_first
 from withstand.checker.check import check as check_certificate
 from withstand.checker.file import load
@@ -25,9 +26,8 @@ from withstand.core.registry import build, describe
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
-from withstand.verification.methods.branch_and_bound import BranchAndBound
 from withstand.verification.proof import proofs_of
-from withstand.verification.search import Verifier, search
+from withstand.verification.search import search
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,11 @@ def _certificates(folder: Path, certified: list[SampleRecord], question: Questio
             yield f"Sample {sample.id} is recorded as proved in {sample.grade}, its certificate has another grade."
 
 
-def _patient(verifier: Verifier) -> Verifier:
-    """A verifier without a limit of work, which it may need a little more of in float64."""
-    return replace(verifier, effort=None) if isinstance(verifier, BranchAndBound) else verifier
-
-
 def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -> Iterator[str]:
     """Each proof once more in float64, by the verifier that gave it."""
-    planned = {describe(verifier): verifier for verifier in (build("verifier", t) for t in record.plan.verifiers)}
+    # Without limits of work, of which float64 may need a little more, and which an audit with time to spare lifts.
+    built = [build("verifier", text) for text in record.plan.verifiers]
+    planned = {describe(one): patiently(one) for verifier in built for one in (verifier, patiently(verifier))}
     where = {sample_id: row for row, sample_id in enumerate(question.data.ids)}
     if not proved:
         return
@@ -229,7 +226,7 @@ def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -
             continue
         rows = torch.tensor([where[sample.id] for sample in mine])
         judge = Judge(double.model, None, double.x[rows], double.y[rows], double.threat, double.property)
-        search(judge, double.model.graph, [_patient(planned[method])])
+        search(judge, double.model.graph, [planned[method]])
         for sample, status, bound in zip(mine, judge.status, judge.bound.tolist(), strict=True):
             if status is not Status.PROVED:
                 yield f"The proof of sample {sample.id} by {method} does not hold in float64 (bound {bound:.4g})."

@@ -4,29 +4,17 @@ A proof at r proves all smaller radii and a witness at r refutes all larger, so 
 known at the threat's own radius outwards.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from withstand.auditing.block import Block
 from withstand.core.budget import Budget
 from withstand.core.evidence import Candidate
-from withstand.core.judge import Contradiction, Judge, Status
+from withstand.core.judge import Judge, Status
 from withstand.core.registry import name_of
 from withstand.core.runner import Attack
+from withstand.verification.ends import numbered
 from withstand.verification.search import Verifier, search
-
-
-@contextmanager
-def _numbered(rows: Tensor) -> Iterator[None]:
-    """Contradictions about a row of `rows` name the block's row."""
-    try:
-        yield
-    except Contradiction as clash:
-        clash.row = int(rows[clash.row])
-        raise
 
 
 class Reach:
@@ -40,12 +28,20 @@ class Reach:
         self.attacked = self.certified.clone()
         distance = setup.threat.distance(block.x0, judge.point).cpu()
         self.right = torch.tensor([status is not Status.INVALID for status in judge.status])
+        self.settle_own()
         for row, status in enumerate(judge.status):
-            if status is Status.PROVED:
-                self.certified[row] = base
-            elif status is Status.REFUTED:
+            if status is Status.REFUTED:
                 near = [r for r in setup.radii if r < base and distance[row] <= setup.threat.at(r).reach]
                 self.attacked[row] = min([base, *near])
+
+    def settle_own(self) -> None:
+        """Take over what is proved and refuted at the threat's own radius by now."""
+        base = self.block.setup.threat.radius
+        for row, status in enumerate(self.block.judge.status):
+            if status is Status.PROVED and not self.certified[row] >= base:
+                self.certified[row] = base
+            elif status is Status.REFUTED and not self.attacked[row] <= base:
+                self.attacked[row] = base
 
     def walk(self, attack: Attack | None, verifier: Verifier | None, budget: Budget) -> None:
         """Try larger radii, nearest first, on rows that hold so far, then smaller ones on rows that do not."""
@@ -74,7 +70,7 @@ class Reach:
         rows, judge = self._judge(wanted, radius)
         graph = self.block.setup.model.graph
         assert graph is not None, "models without a graph have no verifiers"
-        with self.block.timed("verify", rows), _numbered(rows):
+        with self.block.timed("verify", rows), numbered(rows):
             search(judge, graph, [verifier], budget)
         self._keep(self.certified, rows, judge, Status.PROVED, radius)
 
@@ -83,7 +79,7 @@ class Reach:
         if attack is None or budget.spent or not bool(wanted.any()):
             return
         rows, judge = self._judge(wanted, radius)
-        with self.block.timed("attack", rows), _numbered(rows):
+        with self.block.timed("attack", rows), numbered(rows):
             found = self.block.run(attack, rows, judge.threat, budget)
             hit = found.refuted.nonzero().squeeze(1)
             judge.hear(Candidate(hit, found.x[hit]), name_of(attack))

@@ -87,6 +87,7 @@ def pose(
         raise InputError(f"The property {property} compares outputs with targets; give them too, as a pair (x, y).")
     with in_eval_mode(model) as was_training:
         loaded = load_model(model, samples.shape)
+        loaded.check_weights()
         samples = arrange(samples, loaded.input_shape)
         outputs = 1
         for size in loaded.output_shape:

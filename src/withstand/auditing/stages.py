@@ -1,7 +1,7 @@
 """The order of an audit, cheap to dear, on the samples that are still open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from withstand.core.runner import Access, Attack
 from withstand.core.threat import Threat
 from withstand.io.witness import Witness
 from withstand.verification.certificates import ENDING
+from withstand.verification.methods.branch_and_bound import BranchAndBound
 from withstand.verification.search import Verifier
 
 ONE_STEP = "fgsm"
@@ -76,7 +77,8 @@ def settle(
 ) -> Settled:
     """Settle a block of samples x0 [B, *shape] with targets y [B] within a time; `say` is told each stage's name.
 
-    Each stage may take an equal share of the time that is left, so that none starves.
+    Each stage may take an equal share of the time that is left, so that none starves. Where a time was given, what the
+    stages left of it goes to the last verifier, which works on what is still open without its own limit of work.
     """
     budget = Budget(seconds)
     block = Block(setup, replay, x0, y, ids)
@@ -91,9 +93,20 @@ def settle(
             reach = Reach(block)
             attack = _probe(SHORT, setup.threat)
             reach.walk(attack, setup.verifiers[:2][-1] if setup.verifiers else None, budget)
+        if setup.verifiers and seconds is not None and len(block.open) and not budget.spent:
+            patient = patiently(setup.verifiers[-1])
+            say(name_of(patient))
+            _prove_open(block, patient, budget)
+        if reach is not None:
+            reach.settle_own()
     except Contradiction as clash:
         return Settled(fault=_fault(block, clash))
     return _settled(block, reach)
+
+
+def patiently(verifier: Verifier) -> Verifier:
+    """A verifier without its limit of work, if it has one."""
+    return replace(verifier, effort=None) if isinstance(verifier, BranchAndBound) else verifier
 
 
 def _stages(block: Block) -> list[Stage]:

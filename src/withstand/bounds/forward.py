@@ -18,6 +18,7 @@ from withstand.bounds.linear import Front, Relaxation, least, through_affine
 from withstand.bounds.planes import no_news
 from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, Nonlinear, active, rule_of
+from withstand.core.budget import check_time
 from withstand.core.property import Rows
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
@@ -128,6 +129,7 @@ def _propagate(graph: Graph, threat: Threat, x0: Tensor, lower: Lower) -> _Chunk
     boxes = {graph.input: threat.box(x0)}
     values = {graph.input: _start(x0)}
     for node in graph.nodes:
+        check_time()
         rule = rule_of(graph, node)
         by_box = step(graph, node, boxes)
         if isinstance(rule, Affine):

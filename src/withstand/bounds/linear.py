@@ -14,6 +14,7 @@ from withstand.bounds.interval import aligned
 from withstand.bounds.planes import dot
 from withstand.bounds.relax import Lines, Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, active, rule_of
+from withstand.core.budget import check_time
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -75,20 +76,25 @@ class Front:
 
 def least(relaxation: Relaxation, target: str, rows: Tensor) -> Tensor:
     """Sound lower bounds [B, R] of rows [B, R, *shape] over the value `target`."""
+    at_input, constant = carried(relaxation, target, rows)
+    return constant if at_input is None else constant + relaxation.threat.lowest(relaxation.x0, at_input)
+
+
+def carried(relaxation: Relaxation, target: str, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Affine functions of the input below rows [B, R, *shape] over the value `target`, wherever the relaxation holds:
+    coefficients [B, R, *input_shape] (None: all zero) and constants [B, R]."""
     front = Front({target: rows}, rows.new_zeros(rows.shape[:2]))
     for node in reversed(relaxation.graph.nodes):
         arrived = front.rows.pop(node.name, None)
         if arrived is None:
             continue
+        check_time()
         rule = rule_of(relaxation.graph, node)
         if isinstance(rule, Affine):
             through_affine(relaxation, node, rule, arrived, front)
         else:
             through(relaxation, node, rule, arrived, front)
-    at_input = front.rows.get(relaxation.graph.input)
-    if at_input is None:
-        return front.constant
-    return front.constant + relaxation.threat.lowest(relaxation.x0, at_input)
+    return front.rows.get(relaxation.graph.input), front.constant
 
 
 def through_affine(relaxation: Relaxation, node: Node, rule: Affine, rows: Tensor, front: Front) -> None:

@@ -57,5 +57,6 @@ def _finite(plane: Sequence[Tensor], without: float) -> list[Tensor]:
 
 
 def no_news(bound: Tensor) -> Tensor:
-    """Lower bounds with minus infinity in place of NaN, which infinite boxes can leave."""
-    return torch.where(bound.isnan(), -torch.inf, bound)
+    """Lower bounds with minus infinity in place of NaN, which infinite boxes can leave, and of infinity, which no value
+    of a network is: numbers were too large for their type."""
+    return torch.where(bound < torch.inf, bound, -torch.inf)

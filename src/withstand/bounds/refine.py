@@ -1,6 +1,7 @@
 """Tighter boxes on inner values by backward rows, only for elements whose box does not already decide a relaxation."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -27,13 +28,23 @@ SMALL = 2**20
 _SCALED = frozenset({"reshape", "transpose", "slice", "mul", "div", "add", "sub", "neg"})
 
 
-def crown(graph: Graph, threat: Threat, x0: Tensor, lower: Lower = "adaptive", memory_mb: float = 1024) -> Relaxation:
+def crown(
+    graph: Graph,
+    threat: Threat,
+    x0: Tensor,
+    lower: Lower = "adaptive",
+    memory_mb: float = 1024,
+    known: Mapping[str, Box] | None = None,
+) -> Relaxation:
     """Boxes and lines of linear backward bounds over the threat around x0 [B, *input_shape].
 
-    lower: slope of an unstable ReLU's lower line. memory_mb: rows are processed in chunks of about this size.
+    lower: slope of an unstable ReLU's lower line. memory_mb: rows are processed in chunks of about this size. known:
+    boxes of values that hold over the threat already, such as those of a larger radius: neurons that they decide cost
+    no row.
     Raises InputError when an operator has no rule.
     """
-    return _relaxation(graph, Relaxation(graph, threat, x0, {graph.input: threat.box(x0)}, lower), memory_mb)
+    start = Relaxation(graph, threat, x0, {graph.input: threat.box(x0)}, lower)
+    return _relaxation(graph, start, memory_mb, known or {})
 
 
 def ibp(graph: Graph, threat: Threat, x0: Tensor, memory_mb: float = 1024) -> Relaxation:
@@ -46,7 +57,9 @@ def ibp(graph: Graph, threat: Threat, x0: Tensor, memory_mb: float = 1024) -> Re
     return _relaxation(graph, start, memory_mb)
 
 
-def _relaxation(graph: Graph, relaxation: Relaxation, memory_mb: float) -> Relaxation:
+def _relaxation(
+    graph: Graph, relaxation: Relaxation, memory_mb: float, known: Mapping[str, Box] = MappingProxyType({})
+) -> Relaxation:
     done = _decided(graph, relaxation.threat)
     if relaxation.affine_only:
         done |= {node.name for node in graph.nodes} - affine_prefix(graph)
@@ -62,7 +75,8 @@ def _relaxation(graph: Graph, relaxation: Relaxation, memory_mb: float) -> Relax
                     done.add(name)
             if isinstance(rule, Elementwise) and not relaxation.affine_only:
                 relaxation.line(node, rule)
-        relaxation.boxes[node.name] = step(graph, node, relaxation.boxes)
+        box = step(graph, node, relaxation.boxes)
+        relaxation.boxes[node.name] = intersect(box, known[node.name]) if node.name in known else box
     return relaxation
 
 

@@ -61,10 +61,10 @@ def chord(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Tensor:
     """The slope between the interval's ends; 0 where the interval is infinite or has almost no width."""
     run = OPS[rule.op].run
     slope = (run(hi, **attrs) - run(lo, **attrs)) / (hi - lo)
-    return torch.where(_wide(lo, hi) & slope.isfinite(), slope, 0.0)
+    return torch.where(wide(lo, hi) & slope.isfinite(), slope, 0.0)
 
 
-def _wide(lo: Tensor, hi: Tensor) -> Tensor:
+def wide(lo: Tensor, hi: Tensor) -> Tensor:
     """Whether an interval is finite and holds many numbers."""
     width = hi - lo
     return width.isfinite() & (width > 16 * torch.finfo(lo.dtype).eps * torch.maximum(lo.abs(), hi.abs()))
@@ -79,7 +79,7 @@ def _slopes(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> tuple[Te
     touch = torch.where(touch.isfinite(), touch, between)
     bend = rule.curvature(lo, hi, **attrs)
     lower, upper = torch.where(bend > 0, touch, between), torch.where(bend < 0, touch, between)
-    winding = (bend == 0) & _wide(lo, hi)
+    winding = (bend == 0) & wide(lo, hi)
     if bool(winding.any()):
         a, b, k = lo[winding], hi[winding], between[winding]
         for line, above in ((lower, False), (upper, True)):
@@ -107,7 +107,7 @@ def parallel(rule: Elementwise, box: Box, attrs: Attrs) -> tuple[Tensor, Tensor,
     Singh et al. 2018)."""
     lo, hi = box
     slope = chord(rule, lo, hi, attrs)
-    winding = (rule.curvature(lo, hi, **attrs) == 0) & _wide(lo, hi)
+    winding = (rule.curvature(lo, hi, **attrs) == 0) & wide(lo, hi)
     if bool(winding.any()):
         found = narrowest(rule, lo[winding], hi[winding], attrs)
         slope[winding] = torch.where(found.isfinite(), found, slope[winding])

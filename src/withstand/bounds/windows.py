@@ -12,6 +12,7 @@ from torch import Tensor
 from withstand.bounds.linear import Relaxation
 from withstand.bounds.rule import Elementwise, rule_of
 from withstand.core.box import Box as BoxThreat
+from withstand.core.budget import check_time
 from withstand.graph.ir import Graph, Node
 
 PIECE_MB = 8
@@ -87,6 +88,7 @@ def _reach(graph: Graph, nodes: list[Node]) -> int:
 def _piece(relaxation: Relaxation, nodes: list[Node], sample: Tensor, index: Tensor, sign: Tensor) -> Tensor:
     found = _start(relaxation, nodes[0], sample, index, sign)
     for node in nodes[1:]:
+        check_time()
         found = _conv(relaxation, node, found) if node.op == "conv" else _bend(relaxation, node, found)
     return (found.constant + _concrete(relaxation, found)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
@@ -148,4 +150,6 @@ def _concrete(relaxation: Relaxation, at: _Windows) -> Tensor:
     if isinstance(threat, BoxThreat):
         lower, upper = (_table(edge)[place].flatten(1) for edge in threat.box(x0))
         threat = replace(threat, lower=lower, upper=upper)
+    else:
+        threat = threat.pick(at.sample, x0)
     return threat.lowest_in_windows(_table(x0)[place], at.rows[:, None]).squeeze(1)

@@ -1,6 +1,7 @@
 """The command line: one file a verb, each a thin caller of the library function of the same name."""
 
 import sys
+import time
 import traceback
 
 
@@ -9,11 +10,14 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done. 2: the user's input cannot be used, told in one sentence. 3: a fault of the tool. 130: interrupted.
     """
+    from withstand.cli.clock import process_age
+
+    began = time.monotonic() - (process_age() if argv is None else 0.0)
     from withstand.cli.app import app
     from withstand.core.errors import InputError, ToolFault
 
     try:
-        app(args=argv, prog_name="withstand")
+        app(args=argv, prog_name="withstand", obj=began)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except InputError as error:

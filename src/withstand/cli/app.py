@@ -8,6 +8,7 @@ from withstand.cli.audit import audit
 from withstand.cli.check import check
 from withstand.cli.doctor import doctor
 from withstand.cli.ls import ls
+from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
 from withstand.cli.verify import verify
@@ -35,5 +36,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, doctor, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

@@ -1,5 +1,7 @@
 """`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,7 @@ Export = Annotated[
 
 
 def verify(
+    context: typer.Context,
     model: options.ModelOrNone = None,
     data: options.DataOrNone = None,
     threat: options.ThreatOrNone = None,
@@ -72,6 +75,8 @@ def verify(
     samples = (model, data, threat)
     if export is not None and not (all(samples) and not (onnx or vnnlib or instances)):
         raise InputError("Questions to write (--export) are named by MODEL, --data and --threat, as those to prove.")
+    if timeout is not None and not math.isfinite(timeout):
+        raise InputError(f"The time limit {timeout} (--timeout) is no number of seconds; write for example 3600.")
     if instances is not None:
         if onnx or vnnlib or any(samples):
             raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")
@@ -83,7 +88,7 @@ def verify(
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
         from withstand.cli.vnnlib import answer_question
 
-        answer_question(onnx, vnnlib, timeout, results, certificate, json)
+        answer_question(onnx, vnnlib, timeout, results, certificate, json, began=context.obj)
     elif model and data and threat and export is not None:
         _export(model, data, threat, export, property, limit, timeout, json)
     elif model and data and threat:
@@ -112,8 +117,8 @@ def _prove(
             model,
             data,
             threat,
-            method,
-            property=property,
+            property,
+            method=method,
             limit=limit,
             budget=budget,
             device=device,
@@ -129,6 +134,9 @@ def _prove(
     typer.echo("")
     if result.why:
         typer.echo(result.why)
+    for reason, count in Counter(filter(None, result.reasons)).most_common():
+        bounds = [bound for bound, why in zip(result.bounds, result.reasons, strict=True) if why == reason]
+        typer.echo(f"{count} unknown: {reason}; the best bounds lie between {min(bounds):.4g} and {max(bounds):.4g}")
     typer.echo(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."

@@ -2,9 +2,14 @@
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from withstand.core.errors import InputError
+
+_END: ContextVar[float] = ContextVar("end of the time", default=float("inf"))
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -15,6 +20,16 @@ def parse_duration(text: str) -> float:
     if found is None or float(found[1]) <= 0:
         raise InputError(f"Budget {text!r} is not a duration; write for example 90s, 10m or 1.5h.")
     return float(found[1]) * _UNITS[found[2]]
+
+
+class TimeOver(Exception):
+    """Work left off in the middle, because its time was over."""
+
+
+def check_time() -> None:
+    """Raise TimeOver where the time of a budget is over inside which this is called (see `Budget.enforced`)."""
+    if time.monotonic() > _END.get():
+        raise TimeOver
 
 
 @dataclass
@@ -43,6 +58,16 @@ class Budget:
     def spent(self) -> bool:
         """Whether the time is over."""
         return self.left <= 0
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Inside, long work ends by TimeOver soon after the time is over, wherever it calls `check_time`."""
+        end = float("inf") if self.seconds is None else self._began + self.seconds
+        token = _END.set(min(end, _END.get()))
+        try:
+            yield
+        finally:
+            _END.reset(token)
 
     def share(self, fraction: float, queries: int | None = None) -> "Budget":
         """A new budget of a fraction of the time left."""

@@ -49,6 +49,10 @@ class Patch(Sparse):
         sides = self._sides(radius)
         return super().at(max(n / side for n, side in zip(sides, self.window, strict=True)) if all(sides) else 0.0)
 
+    def rounded(self, radii: Tensor) -> Tensor:
+        tall, wide = (((radii + EDGE) * side).floor() / side for side in self.window)
+        return torch.where((tall > 0) & (wide > 0), torch.maximum(tall, wide), 0.0)
+
     def widest(self, x0: Tensor) -> float:
         return max(n / side for n, side in zip(self.maps(x0).shape[2:], self.window, strict=True))
 

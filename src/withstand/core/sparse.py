@@ -134,6 +134,9 @@ class L0(Sparse):
         """With a count, rounded down where it is no whole number, or with one for every row [B]."""
         return super().at(math.floor(radius + EDGE) if not isinstance(radius, Tensor) and radius < math.inf else radius)
 
+    def rounded(self, radii: Tensor) -> Tensor:
+        return (radii + EDGE).floor()
+
     def widest(self, x0: Tensor) -> float:
         return float(self.maps(x0)[0, 0].numel())
 

@@ -75,6 +75,10 @@ class Threat(ABC):
             return like.new_full((1,) * like.dim(), self.radius)
         return rowwise(self.scale.to(like) * self.radius, like)
 
+    def rounded(self, radii: Tensor) -> Tensor:
+        """Radii to the least ones of the same threats: threats that count pixels know only some."""
+        return radii
+
     def widest(self, x0: Tensor) -> float | None:
         """The radius at which the threat is the whole domain for inputs such as x0 [B, *shape]; None: there is none."""
         return None

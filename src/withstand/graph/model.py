@@ -43,6 +43,13 @@ class Model:
             return self.module(x)
         return self.graph(x)
 
+    def check_weights(self) -> None:
+        """Raise InputError where a weight is NaN."""
+        held = self.module.state_dict() if self.graph is None else self.graph.constants
+        broken = [name for name, value in held.items() if value.is_floating_point() and bool(value.isnan().any())]
+        if broken:
+            raise InputError(f"{self.name} holds NaN in {broken[0]!r}, so it computes nothing; give trained weights.")
+
     def onnx_bytes(self) -> bytes:
         """The network as ONNX: the file it came from, else written from the graph."""
         if self.source is not None:

@@ -17,8 +17,9 @@ def simplify(graph: Graph) -> Graph:
 
     Operations that change nothing are dropped, reshapes in a row are merged, constants added to or multiplied with
     the result of a linear map or convolution (a batch normalisation, for example) go into its weights, computed in
-    float64, and x * x, x * sigmoid(x) and the error-function form of GELU become one node each, of which bounds know
-    more than of a product of two unrelated values.
+    float64, and what is computed twice is computed once. x * x (with numbers in between), x * x * x, x * sigmoid(x) and
+    the error-function form of GELU become one node each, of which bounds know more than of a product of two unrelated
+    values.
     """
     draft = _Draft(graph)
     for node in graph.nodes:
@@ -40,9 +41,10 @@ class _Draft:
         with torch.no_grad():
             traced = graph.trace(torch.zeros(1, *graph.input_shape, dtype=graph.dtype))
         self.shapes = {name: tuple(value.shape[1:]) for name, value in traced.items()}
-        self.constants = graph.constants
+        self.constants, self.dtype = graph.constants, graph.dtype
         self.nodes: dict[str, Node] = {}
         self.alias: dict[str, str] = {}
+        self.made: dict[tuple[object, ...], str] = {}
         self.uses = Counter(name for node in graph.nodes for name in node.inputs)
         self.uses[graph.output] += 1
 
@@ -52,6 +54,12 @@ class _Draft:
         if self._changes_nothing(node):
             self.alias[node.name] = same = next(i for i in node.inputs if i not in self.constants)
             self.uses[same] += self.uses[node.name] - 1
+            return
+        twin = self.made.setdefault((node.op, node.inputs, repr(sorted(node.attrs.items()))), node.name)
+        if twin != node.name:
+            self.alias[node.name] = twin
+            self.uses[twin] += self.uses[node.name]
+            self.uses.subtract(node.inputs)
             return
         new = self._merged_reshape(node) or self._in_weights(node) or self._activation(node) or node
         self.nodes[node.name] = new
@@ -126,23 +134,33 @@ class _Draft:
         return name
 
     def _activation(self, node: Node) -> Node | None:
-        """A product that is the square, SiLU or GELU of one value."""
+        """A product that is a power, SiLU or GELU of one value."""
         if node.op != "mul":
             return None
-        if node.inputs[0] == node.inputs[1]:
-            return Node(node.name, "pow", node.inputs[:1], {"exponent": 2.0})
         scale, factors = self._factors(node)
         if len(factors) != 2:
             return None
+        if factors[0] == factors[1] and self.shapes[factors[0]] == self.shapes[node.name]:
+            return self._square(node, factors[0], scale)
         for x, other in (factors, factors[::-1]):
             made = self.nodes.get(other)
             if made is None:
                 continue
+            if made.op == "pow" and made.inputs == (x,) and scale == 1.0 and made.attrs["exponent"] in (2.0, 3.0):
+                return Node(node.name, "pow", (x,), {"exponent": made.attrs["exponent"] + 1.0})
             if made.op == "sigmoid" and made.inputs == (x,) and scale == 1.0:
                 return Node(node.name, "silu", (x,))
             if made.op == "add" and scale == 0.5 and self._is_one_plus_erf(made, x):
                 return Node(node.name, "gelu", (x,), {"approximate": "none"})
         return None
+
+    def _square(self, node: Node, x: str, scale: float) -> Node:
+        if scale == 1.0:
+            return Node(node.name, "pow", (x,), {"exponent": 2.0})
+        square = Node(f"{node.name}:square", "pow", (x,), {"exponent": 2.0})
+        self.nodes[square.name], self.shapes[square.name] = square, self.shapes[node.name]
+        number = self._store(f"{node.name}:scale", torch.tensor(scale, dtype=self.dtype))
+        return Node(node.name, "mul", (square.name, number))
 
     def _factors(self, node: Node) -> tuple[float, list[str]]:
         """A product as a number times values."""
@@ -152,6 +170,8 @@ class _Draft:
             number = self._number(name)
             if number is not None:
                 scale *= number
+            elif made is not None and made.op == "neg":
+                scale, factors = -scale, [*factors, *made.inputs]
             elif made is not None and made.op == "mul" and self._scaled(node, made):
                 inner, values = self._factors(made)
                 scale, factors = scale * inner, factors + values

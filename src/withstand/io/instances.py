@@ -12,7 +12,10 @@ COLUMNS = ("onnx", "vnnlib", "timeout_s", "known_verdict")
 """The columns of a list without a header, and the names of those in a header."""
 
 WORDS = {"sat": "sat", "violated": "sat", "unsat": "unsat", "holds": "unsat"}
-"""How competitions have written the two verdicts; any other word is none."""
+"""How competitions have written the two verdicts."""
+
+UNDECIDED = frozenset({"", "-", "?", "unknown", "timeout", "error"})
+"""How they have written that there is none."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class Instance:
 def read_instances(path: str | Path) -> list[Instance]:
     """The questions of a CSV file, with or without a header; with one, columns may stand in any order.
 
-    Raises InputError with the line when a name is missing or a time limit is no positive number.
+    Raises InputError with the line when a name is missing, a time limit is no positive number, or a verdict no word of
+    VNN-COMP.
     """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(number, [cell.strip() for cell in line]) for number, line in enumerate(csv.reader(file), 1)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"The list of instances {str(path)!r} cannot be read ({error}); check the path.") from None
@@ -81,4 +85,9 @@ def _instance(cells: dict[str, str], path: Path, number: int) -> Instance:
         timeout = math.nan
     if timeout is not None and not 0 < timeout < math.inf:
         raise InputError(f"{path}, line {number}: the time limit {limit!r} is no positive number; write seconds.")
-    return Instance(onnx, vnnlib, path.parent, timeout, WORDS.get(cells.get("known_verdict", "").lower()))
+    known = cells.get("known_verdict", "").lower()
+    if known not in WORDS and known not in UNDECIDED:
+        raise InputError(
+            f"{path}, line {number}: the known verdict {known!r} is no verdict; write sat, unsat or unknown."
+        )
+    return Instance(onnx, vnnlib, path.parent, timeout, WORDS.get(known))

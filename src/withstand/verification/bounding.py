@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withstand.bounds.margin import Method, lower_bound
+from withstand.bounds.margin import Bounds, Method, prepare
 from withstand.bounds.relax import Lower as LowerLine
 from withstand.checker.certificate import PARALLEL, TWICE
 from withstand.core.evidence import Evidence, Lower
+from withstand.core.judge import needed
 from withstand.core.property import Rows
+from withstand.verification.nested import Nested
 from withstand.verification.problem import Problem
 from withstand.verification.proof import Proof
 
@@ -25,11 +27,27 @@ def bound_rows(method: Method, problem: Problem, memory_mb: float, lower: LowerL
         if not len(rows):
             continue
         part = problem.pick(rows)
+        known = None if part.nested is None else part.nested.known
         with torch.no_grad():
-            bounds = lower_bound(method, part.graph, part.threat, part.x0, part.rows, lower=lower, memory_mb=memory_mb)
+            found = prepare(method, part.graph, part.threat, part.x0, lower=lower, memory_mb=memory_mb, known=known)
+            bounds = found.lower(part.rows)
+            bound = part.rows.combine(bounds)
+            if part.nested is not None and isinstance(found, Bounds):
+                _look_within(part, part.nested, found, bound)
         if part.proofs is not None:
             _claim(part.proofs, part.rows, bounds, PARALLEL if method == "zonotope" else -1)
-        yield Lower(rows, part.rows.combine(bounds), problem.grade)
+        yield Lower(rows, bound, problem.grade)
+
+
+def _look_within(part: Problem, nested: Nested, found: Bounds, bound: Tensor) -> None:
+    """Where bounds prove nothing at a radius, keep the boxes, and tell at which smaller radius the lines prove it."""
+    level = 2 * needed(part.grade, part.graph(part.x0)).to(bound)
+    short = bound <= level
+    nested.keep(found.boxes, short)
+    rows = short.nonzero().squeeze(1)
+    own = Bounds(found.relaxation.select(rows), found.memory_mb)
+    if len(rows) and not own.relaxation.affine_only:
+        nested.pick(rows).reach(*own.within(part.rows[rows], nested.radii[rows], level[rows].double()))
 
 
 def _claim(proofs: Sequence[Proof], rows: Rows, bounds: Tensor, slopes: int) -> None:

@@ -6,6 +6,7 @@ differentiation: the point where the row is least goes forward through the same 
 row's coefficient times the pre-activation there, less the point where the line touches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,11 +14,18 @@ import torch
 from torch import Tensor
 
 from withstand.bounds import relax
-from withstand.bounds.touch import touch
+from withstand.bounds.planes import Planes
+from withstand.core.budget import check_time
 from withstand.verification.batch import Batch
-from withstand.verification.reduced import Neurons, Reduced
+from withstand.verification.joint import Joint
+from withstand.verification.lines import Lines, columns, joint_planes, ranges, touching
+from withstand.verification.reduced import Planes as Fixed
+from withstand.verification.reduced import Reduced
+from withstand.verification.steps import Moments, adam, rprop
 
-Lines = relax.Lines
+SOFT, HARDER = 1.0, 0.8
+"""How soft the corners are at which gradients are taken where not all neurons are ReLUs, and the factor of a step: at
+the best choices of networks with few inputs a row has coefficients of zero, and its hard corners lead nowhere."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class Dual(Batch):
 
     low, high: bounds of the pre-activations on the domain. lower, upper: slopes of the lines below and above bent
     neurons (the upper of a ReLU is its chord, whatever stands here). phase: 1 where the domain was cut at z >= low, -1
-    at z <= high, 0 where it was not. price: the multiplier of that constraint, >= 0.
+    at z <= high, 0 where it was not; 2 or -2 where it was cut at both, with the sign of the constraint that has the
+    multiplier: one is enough, as less of both is a greater bound. price: the multiplier of that constraint, >= 0.
     """
 
     low: Tensor
@@ -41,10 +50,11 @@ def start(network: Reduced) -> Dual:
     """The whole region as one domain, with the slopes of plain CROWN."""
     low, high = network.low[None], network.high[None]
     lower, upper = [low[:, :0]], [low[:, :0]]
-    first = 0
-    for block in network.neurons:
-        own = slice(first, first + len(block))
-        first += len(block)
+    for block, own in columns(network):
+        if isinstance(block, Joint):
+            lower.append(torch.ones_like(low[:, own]))
+            upper.append(torch.ones_like(low[:, own]))
+            continue
         line = relax.lines(block.rule, (low[:, own], high[:, own]), block.node.attrs)
         lower.append(line.lower_slope)
         upper.append(line.upper_slope)
@@ -52,65 +62,59 @@ def start(network: Reduced) -> Dual:
     return Dual(low, high, torch.cat(lower, 1), torch.cat(upper, 1), zero, zero)
 
 
-def relu_lines(low: Tensor, high: Tensor, lower: Tensor) -> Lines:
-    """Lines of ReLU over [low, high] with the slope `lower` below where it is bent."""
-    top, bottom = high.clamp(min=0), low.clamp(max=0)
-    slope = top / (top - bottom).clamp(min=torch.finfo(low.dtype).tiny)
-    below = torch.where(low >= 0, 1.0, torch.where(high <= 0, 0.0, lower))
-    slope = torch.where(low >= 0, 1.0, slope)
-    return Lines(below, torch.zeros_like(low), slope, -slope * bottom)
-
-
 def lines(network: Reduced, dual: Dual) -> Lines:
     """The lines of all neurons on every domain: [D, U] each."""
-    if all(block.rule.op == "relu" for block in network.neurons):
-        return relu_lines(dual.low, dual.high, dual.lower)
-    found, first = [], 0
-    for block in network.neurons:
-        own = (slice(None), slice(first, first + len(block)))
-        first += len(block)
-        found.append(_block_lines(block, *(getattr(dual, name)[own] for name in ("low", "high", "lower", "upper"))))
-    return Lines(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
-
-
-def _block_lines(block: Neurons, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Lines:
-    if block.rule.op == "relu":
-        return relu_lines(low, high, lower)
-    attrs = block.node.attrs
-    below = relax.offsets(block.rule, low, high, lower, attrs)[0]
-    above = relax.offsets(block.rule, low, high, upper, attrs)[1]
-    return Lines(lower, below, upper, above)
+    return touching(network, dual.low, dual.high, dual.lower, dual.upper)[0]
 
 
 class Descent(NamedTuple):
-    """Rows [..., n] at the input, their constants [...], and their coefficients [..., len] at each block."""
+    """Rows [..., n] at the input, their constants [...], and their coefficients at each block: [..., U] of its values
+    in `parts`, and of what can be split in `split`: these values, or the pre-activations of a joint block."""
 
     rows: Tensor
     constant: Tensor
     parts: list[Tensor]
+    split: list[Tensor]
 
 
-def descend(network: Reduced, rows: Tensor, constant: Tensor, line: Lines, push: Tensor | None = None) -> Descent:
+def descend(
+    network: Reduced,
+    rows: Tensor,
+    constant: Tensor,
+    line: Lines,
+    push: Tensor | None = None,
+    planes: Sequence[Planes] = (),
+) -> Descent:
     """Carry rows [..., S'] over a beginning of the state back to the input.
 
     line: [..., U], broadcast against the rows. push: what multipliers add to the rows at the pre-activations [..., U].
+    planes: of the joint blocks, over the first axis of the rows.
     """
     parts: list[Tensor] = []
+    split: list[Tensor] = []
+    around = list(planes)
     last = sum(map(len, network.neurons))
     for block in reversed(network.blocks):
         size = len(block)
-        if isinstance(block, Neurons):
+        if not isinstance(block, Fixed):
             last -= size
+        plane = around.pop() if isinstance(block, Joint) else None
         if block.start >= rows.shape[-1]:
             continue
         own, rows = rows[..., block.start :], rows[..., : block.start]
         above, below = own.clamp(max=0), own.clamp(min=0)
         parts.append(own)
-        if isinstance(block, Neurons):
+        if not isinstance(block, Fixed):
             at = slice(last, last + size)
-            low, low_offset, high, high_offset = (t[..., at] for t in line)
-            constant = constant + (below * low_offset + above * high_offset).sum(-1)
-            back = below * low + above * high
+            if plane is None:
+                split.append(own)
+                low, low_offset, high, high_offset = (t[..., at] for t in line)
+                constant = constant + (below * low_offset + above * high_offset).sum(-1)
+                back = below * low + above * high
+            else:
+                back, moved = block.back(plane, own)
+                split.append(back)
+                constant = constant + moved
             if push is not None:
                 back = back + push[..., at]
             constant = constant + back @ block.bias
@@ -118,42 +122,48 @@ def descend(network: Reduced, rows: Tensor, constant: Tensor, line: Lines, push:
         else:
             constant = constant + below @ block.bias + above @ block.upper_bias
             rows = rows + below @ block.weight + above @ block.upper_weight
-    return Descent(rows, constant, parts[::-1])
+    return Descent(rows, constant, parts[::-1], split[::-1])
 
 
-def ascend(network: Reduced, x: Tensor, descent: Descent, line: Lines) -> tuple[Tensor, Tensor]:
-    """The state and the pre-activations of points x [..., n] where every neuron follows the line its row used."""
-    state, before, first = x, [], 0
+def ascend(
+    network: Reduced, x: Tensor, descent: Descent, line: Lines, planes: Sequence[Planes] = ()
+) -> tuple[Tensor, Tensor]:
+    """The state and the pre-activations of points x [..., n] where all values follow the lines their row used."""
+    state, before, first, around = x, [], 0, iter(planes)
     for block, part in zip(network.blocks, descent.parts, strict=False):
         low = torch.nn.functional.linear(state, block.weight, block.bias)
-        if isinstance(block, Neurons):
-            at = slice(first, first + len(block))
-            first += len(block)
-            below, low_offset, above, high_offset = (t[..., at] for t in line)
-            after = torch.where(part >= 0, below * low + low_offset, above * low + high_offset)
-            before.append(low)
-        else:
+        if isinstance(block, Fixed):
             high = torch.nn.functional.linear(state, block.upper_weight, block.upper_bias)
             after = torch.where(part >= 0, low, high)
+        else:
+            at = slice(first, first + len(block))
+            first += len(block)
+            before.append(low)
+            if isinstance(block, Joint):
+                after = block.between(next(around), low, part)
+            else:
+                below, low_offset, above, high_offset = (t[..., at] for t in line)
+                after = torch.where(part >= 0, below * low + low_offset, above * low + high_offset)
         state = torch.cat([state, after], -1)
     return state, torch.cat([state[..., :0], *before], -1)
 
 
 def evaluate(network: Reduced, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The true state and pre-activations of points x [K, n], where all blocks are neurons."""
+    """The true state and pre-activations of points x [K, n], where no block is known by fixed planes alone."""
     state, before = x, []
     for block in network.blocks:
-        assert isinstance(block, Neurons)
+        assert not isinstance(block, Fixed)
         z = torch.nn.functional.linear(state, block.weight, block.bias)
         before.append(z)
-        state = torch.cat([state, block.function(z)], -1)
+        state = torch.cat([state, block.values(z)], -1)
     return state, torch.cat([state[..., :0], *before], -1)
 
 
 @dataclass(frozen=True)
 class Found(Batch):
     """Of every domain: the bound [D], the choices that gave it, the mix of rows [D, R], the point [D, n] where the row
-    was least, the pre-activations there under the lines [D, U], and the row's coefficients at the neurons [D, U]."""
+    was least, the pre-activations there or near it under the lines [D, U], and the row's coefficients at the neurons
+    [D, U]."""
 
     bound: Tensor
     dual: Dual
@@ -165,9 +175,9 @@ class Found(Batch):
 
 @dataclass(frozen=True)
 class Ascent:
-    """Adam's steps on slopes, prices and the mix of rows.
+    """Gradient steps on slopes, prices and the mix of rows: Adam's where all neurons are ReLUs, else Rprop's.
 
-    steps: how many. rate: length of the first steps on slopes, in shares of their range, and on prices, in shares of
+    steps: how many. rate: length of Adam's first steps on slopes, in shares of their range, and on prices, in shares of
     the largest coefficient; it falls by `decay` a step.
     """
 
@@ -187,40 +197,46 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     mix: None where there is one row a domain. enough: level at which a domain's bound need not be made better; the work
     ends when all have reached it.
     """
-    smooth = any(block.rule.op != "relu" for block in network.neurons)
+    planes = joint_planes(network, dual.low, dual.high)
     mixed = mix is not None and bool((mix.count_nonzero(1) > 1).any())
-    moments: dict[str, tuple[Tensor, Tensor]] = {}
+    moments: Moments = {}
     best: Found | None = None
     rate, price = how.rate, how.price
+    least, most = ranges(network, dual.low, dual.high)
     for step in range(how.steps + 1):
-        line = lines(network, dual)
-        push = -dual.phase * dual.price
+        check_time()
+        line, beneath, over = touching(network, dual.low, dual.high, dual.lower, dual.upper)
+        push = -(dual.phase if network.relu else dual.phase.sign()) * dual.price
         pinned = torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
         rows, constant = network.weight, network.offset
         if mix is not None:
             rows, constant = mix @ rows, mix @ constant
-        went = descend(network, rows, constant - (push * pinned).sum(1), line, push)
+        went = descend(network, rows, constant - (push * pinned).sum(1), line, push, planes)
         value = went.constant + network.region.lowest(went.rows)
+        value = torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
         point = network.region.corner(went.rows)
-        state, before = ascend(network, point, went, line)
-        own = [p for p, block in zip(went.parts, network.blocks, strict=True) if isinstance(block, Neurons)]
-        parts = torch.cat([value.new_zeros(len(value), 0), *own], 1)
+        hard = network.relu or step == how.steps
+        at = point if hard else network.region.corner(went.rows, SOFT * HARDER**step)
+        state, before = ascend(network, at, went, line, planes)
+        parts = torch.cat([value.new_zeros(len(value), 0), *went.split], 1)
         now = Found(value, dual, mix, point, before, parts)
         best = now if best is None else best.where(now.bound > best.bound, now)
         if step == how.steps or bool((best.bound > enough).all()):
             break
-        slopes = {"lower": parts.clamp(min=0) * before}
-        if smooth:
-            slopes = _touching(network, dual, line, parts, before)
+        slopes = {"lower": parts.clamp(min=0) * (before - beneath)}
+        if not network.relu:
+            slopes["upper"] = parts.clamp(max=0) * (before - over)
         changed = {}
         for name, gradient in slopes.items():
-            move = _adam(moments, name, gradient, step)
-            changed[name] = getattr(dual, name) + rate * move
-        if not smooth:
-            changed["lower"] = changed["lower"].clamp(0, 1)
-        largest = torch.cat([parts.abs(), parts.new_zeros(len(parts), 1)], 1).amax(1, keepdim=True)
-        move = _adam(moments, "price", -dual.phase * (before - pinned), step)
-        changed["price"] = torch.where(dual.phase != 0, (dual.price + price * largest * move).clamp(min=0), 0.0)
+            move = rate * adam(moments, name, gradient, step) if network.relu else rprop(moments, name, gradient)
+            changed[name] = torch.clamp(getattr(dual, name) + (most - least) * move, least, most)
+        weights = parts.abs() if network.relu else parts.abs() * (most - least)
+        largest = torch.cat([weights, parts.new_zeros(len(parts), 1)], 1).amax(1, keepdim=True)
+        if network.relu:
+            move = price * adam(moments, "price", -dual.phase * (before - pinned), step)
+            changed["price"] = torch.where(dual.phase != 0, (dual.price + largest * move).clamp(min=0), 0.0)
+        else:
+            changed |= _priced(dual, before, price * largest, moments, step)
         dual = replace(dual, **changed)
         if mixed:
             assert mix is not None
@@ -233,27 +249,15 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     return best
 
 
-def _touching(network: Reduced, dual: Dual, line: Lines, parts: Tensor, before: Tensor) -> dict[str, Tensor]:
-    """The gradients of both slopes: the coefficient times the pre-activation, less the point where the line touches."""
-    below, above, first = [], [], 0
-    for block in network.neurons:
-        own = (slice(None), slice(first, first + len(block)))
-        first += len(block)
-        low, high, attrs = dual.low[own], dual.high[own], block.node.attrs
-        below.append(touch(block.rule, low, high, line.lower_slope[own], attrs, above=False))
-        above.append(touch(block.rule, low, high, line.upper_slope[own], attrs, above=True))
-    return {
-        "lower": parts.clamp(min=0) * (before - torch.cat(below, 1)),
-        "upper": parts.clamp(max=0) * (before - torch.cat(above, 1)),
-    }
+def _priced(dual: Dual, before: Tensor, length: Tensor, moments: Moments, step: int) -> dict[str, Tensor]:
+    """Phases and prices after a step on prices, where neurons may be cut at both ends.
 
-
-def _adam(moments: dict[str, tuple[Tensor, Tensor]], name: str, gradient: Tensor, step: int) -> Tensor:
-    """Adam's direction (Kingma and Ba 2015), between -1 and 1 about."""
-    if name not in moments:
-        moments[name] = (torch.zeros_like(gradient), torch.zeros_like(gradient))
-    first, second = moments[name]
-    first.mul_(0.9).add_(gradient, alpha=0.1)
-    second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-    scale = (second / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-30)
-    return first / (1 - 0.9 ** (step + 1)) / scale
+    With one constraint a price stays above zero; with two, that of the one may become zero, then that of the other.
+    """
+    side, both = dual.phase.sign(), dual.phase.abs() > 1
+    low, high = dual.low - before, dual.high - before
+    idle = both & (dual.price == 0)
+    rise = torch.where(idle, low.clamp(min=0) + high.clamp(max=0), torch.where(side > 0, low, high))
+    signed = side * dual.price + length * adam(moments, "price", rise * (side != 0), step)
+    signed = torch.where(idle, signed, side * (side * signed).clamp(min=0))
+    return {"phase": torch.where(idle & (signed != 0), 2 * signed.sign(), dual.phase), "price": signed.abs()}

@@ -51,7 +51,5 @@ def read_network(path: str | Path) -> Network:
     model = reader(path)
     if model.graph is None:
         raise InputError(f"{model.name} cannot be verified: {model.why_no_graph}")
-    broken = [name for name, value in model.graph.constants.items() if bool(value.isnan().any())]
-    if broken:
-        raise InputError(f"'{path}' holds NaN in {broken[0]!r}, so it computes nothing; export the trained weights.")
+    model.check_weights()
     return Network(model, model.graph, OnnxSession(path if path.suffix == ".onnx" else model.onnx_bytes()))

@@ -15,18 +15,23 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.verification.batch import Batch
 from withstand.verification.bounding import CHUNK
-from withstand.verification.branching import choose, split
+from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
+from withstand.verification.memory import is_out_of_memory
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
-from withstand.verification.recorder import Recorder
+from withstand.verification.recorder import recorder_of
 from withstand.verification.reduced import reduce, settle
 from withstand.verification.reprove import certify
 from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
 
 ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
 """Steps on the bounds of neurons and rows over the whole region."""
+
+FEWER = 0.8
+"""Share of neurons below which those left after others became lines are worth tightening once more. Few smooth ones
+become lines, and the others would be as they were; where all are ReLUs, it is always done."""
 
 BEST_FIRST = 20_000
 """Open domains up to which the one of the least bound comes first."""
@@ -70,9 +75,9 @@ class PhaseTree:
     ) -> None:
         self.problem, self.place, self.question, self.level = problem, place, question, level
         self.rows = Rows(problem.rows.weight[place], problem.rows.offset[place], problem.rows.group)
-        self.how = Ascent(steps=steps)
+        self.how, self.largest = Ascent(steps=steps), LARGEST
         self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
-        self.recorder = None if problem.proofs is None else Recorder(problem.proofs[place], problem.graph, self.network)
+        self.recorder = recorder_of(problem, place, self.network)
         self.slopes: list[Slopes] = []
         self.pool: Pool[Domains] | None = None
         self.floor, self.count, self.work = torch.inf, 0, 0.0
@@ -110,7 +115,7 @@ class PhaseTree:
 
     @property
     def _batch(self) -> int:
-        return min(LARGEST, max(8, WORK // self.network.work))
+        return min(self.largest, max(8, WORK // self.network.work))
 
     @torch.no_grad()
     def step(self) -> Iterator[Evidence]:
@@ -172,9 +177,12 @@ class PhaseTree:
         yield from ()
 
     def _settle(self) -> Iterator[Evidence]:
-        """Compose away the neurons that have become lines, and bound the others and the rows once more."""
-        self.network, self.slopes = settle(self.network, self.network.low, self.network.high), []
-        self._todo.extend([*self._tightening(), (self._rows_cost, self._again)])
+        """Compose away the neurons that have become lines, if they are many, and bound the rest again."""
+        settled = settle(self.network, self.network.low, self.network.high)
+        if self.network.relu or len(settled.low) < FEWER * len(self.network.low):
+            self.network, self.slopes = settled, []
+            self._todo.extend(self._tightening())
+        self._todo.append((self._rows_cost, self._again))
         yield from ()
 
     def _again(self) -> Iterator[Evidence]:
@@ -184,26 +192,35 @@ class PhaseTree:
     # ------------------------------------------------------------ its parts
 
     def _split(self) -> Iterator[Evidence]:
-        """Split the worst domains once."""
+        """Split the worst domains once; half as many from then on where memory runs out."""
         assert self.pool is not None
-        taken = self.pool.take(self._batch // 2)
+        taken = self.pool.take(max(1, self._batch // 2))
+        try:
+            yield from self._parts(taken)
+        except (MemoryError, RuntimeError) as error:
+            if len(taken) == 1 or not is_out_of_memory(error):
+                raise
+            self.pool.put(taken)
+            self.largest = len(taken)
+
+    def _parts(self, taken: Domains) -> Iterator[Evidence]:
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
-        neuron = choose(self.network, found, torch.full_like(found.bound, self.level))
+        cut = choose(self.network, found, torch.full_like(found.bound, self.level))
+        neuron = cut.neuron
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
         if len(fixed):
             yield from self._leaves(taken[fixed])
         if len(bent):
-            yield from self._halve(taken[bent], found[bent], neuron[bent])
+            yield from self._halve(taken[bent], found[bent], Cut(neuron[bent], cut.point[bent]))
 
-    def _halve(self, taken: Domains, found: Found, neuron: Tensor) -> Iterator[Evidence]:
-        point = torch.zeros_like(found.bound)
-        whole = split(found, neuron, point)
-        children = retighten(self.network, whole, self.slopes, int(neuron.min()))
+    def _halve(self, taken: Domains, found: Found, cut: Cut) -> Iterator[Evidence]:
+        whole = split(self.network, found, cut)
+        children = retighten(self.network, whole, self.slopes, int(cut.neuron.min()))
         mix, group, floor = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2)
         node = taken.node.repeat(2)
         kept = (children.low <= children.high).all(1)
         if self.recorder is not None:
-            node = self.recorder.split(self.network, taken.node, neuron, point)
+            node = self.recorder.split(self.network, taken.node, cut.neuron, cut.point)
             self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
         children, mix, group, floor, node = children[kept], mix[kept], group[kept], floor[kept], node[kept]
         if not len(children):
@@ -228,7 +245,9 @@ class PhaseTree:
                     yield from self._offer(point[None])
             self.floor = min(self.floor, value)
             if value <= self.level:
-                self.stop = "a part where no neuron is left to split keeps too low a bound"
+                self.stop = (
+                    "a part where no neuron is left to split, or none that is wide enough, keeps too low a bound"
+                )
 
     def _keep(self, domains: Domains, found: Found) -> None:
         closed = domains.bound > self.level

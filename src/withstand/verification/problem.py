@@ -12,6 +12,7 @@ from withstand.core.evidence import Grade
 from withstand.core.property import Property, Rows
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph
+from withstand.verification.nested import Nested
 from withstand.verification.proof import Proof
 
 
@@ -20,7 +21,8 @@ class Problem:
     """Does the property hold for every x in the threat around each x0 [B, *shape], with targets y [B]?
 
     Computed in the type of x0, which is also that of the graph's constants. proofs: the certificates [B] that a
-    verifier fills while it works, where they are wanted.
+    verifier fills while it works, where they are wanted. nested: what is shared with questions about other radii, where
+    those are asked.
     """
 
     graph: Graph
@@ -29,6 +31,7 @@ class Problem:
     threat: Threat
     property: Property
     proofs: Sequence[Proof] | None = None
+    nested: Nested | None = None
 
     @cached_property
     def rows(self) -> Rows:
@@ -51,7 +54,9 @@ class Problem:
     def pick(self, rows: Tensor) -> "Problem":
         """The questions of some rows [K], all open."""
         proofs = None if self.proofs is None else [self.proofs[row] for row in rows.tolist()]
-        return Problem(self.graph, self.x0[rows], self.y[rows], self.threat.pick(rows, self.x0), self.property, proofs)
+        nested = None if self.nested is None else self.nested.pick(rows)
+        threat = self.threat.pick(rows, self.x0)
+        return Problem(self.graph, self.x0[rows], self.y[rows], threat, self.property, proofs, nested)
 
     def __len__(self) -> int:
         return len(self.x0)

@@ -18,6 +18,10 @@ from withstand.bounds.rule import Affine, Elementwise, Nonlinear, rule_of
 from withstand.core.threat import Threat
 from withstand.graph.ir import Node
 from withstand.graph.ops import OPS
+from withstand.verification.joint import Held, Joint
+
+LARGEST = 2**23
+"""Coefficients of a function's inputs, over the state and for each other, up to which it becomes a `Joint` block."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,15 @@ class Region:
             return rows @ centre - rows.abs() @ half
         return self.threat.lowest(self.x0, rows.reshape(1, -1, *self.x0.shape[1:])).reshape(rows.shape[:-1])
 
-    def corner(self, rows: Tensor) -> Tensor:
-        """Where rows [..., n] take about their least value: points [..., n] of the region."""
+    def corner(self, rows: Tensor, soft: float = 0.0) -> Tensor:
+        """Where rows [..., n] take about their least value: points [..., n] of the region.
+
+        soft: in boxes, the share of a row's mean coefficient about which coefficients are too small for the edge.
+        """
         centre, half = self._box
+        if self.boxed and soft:
+            size = rows.abs()
+            return centre - half * rows / (size + soft * size.mean(-1, keepdim=True)).clamp(min=1e-30)
         if self.boxed:
             return centre - half * rows.sign()
         flat = rows.reshape(-1, *self.x0.shape[1:])
@@ -79,7 +89,7 @@ class Neurons:
         """Where the block's activations begin in the state."""
         return self.weight.shape[1]
 
-    def function(self, z: Tensor) -> Tensor:
+    def values(self, z: Tensor) -> Tensor:
         """The activations of pre-activations."""
         return OPS[self.rule.op].run(z, **self.node.attrs)
 
@@ -89,7 +99,8 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Planes:
-    """U values of a function of several inputs, known only to lie between two affine functions of the state before."""
+    """U values of a function of several inputs, known only to lie between two affine functions of the state before:
+    where the planes of `Joint` would be too many numbers."""
 
     node: Node
     weight: Tensor
@@ -106,7 +117,7 @@ class Planes:
         return len(self.bias)
 
 
-Block = Neurons | Planes
+Block = Neurons | Joint | Planes
 
 
 @dataclass(frozen=True)
@@ -123,10 +134,15 @@ class Reduced:
         """How many inputs the network has."""
         return self.region.x0[0].numel()
 
-    @property
-    def neurons(self) -> list[Neurons]:
+    @cached_property
+    def neurons(self) -> list[Neurons | Joint]:
         """The blocks that can be split."""
-        return [block for block in self.blocks if isinstance(block, Neurons)]
+        return [block for block in self.blocks if not isinstance(block, Planes)]
+
+    @cached_property
+    def relu(self) -> bool:
+        """Whether all that can be split are ReLUs."""
+        return all(isinstance(block, Neurons) and block.rule.op == "relu" for block in self.neurons)
 
     @cached_property
     def low(self) -> Tensor:
@@ -188,6 +204,8 @@ class _Reader:
             low, high = (end.flatten()[places] for end in boxes[node.inputs[0]])
             weight, bias = self.collect(node.inputs[0], _units(places, boxes[node.inputs[0]][0]))
             return Neurons(node, rule, places, weight, bias, low, high)
+        if rule.planes is not None and self._fits(node):
+            return self._joint(node, rule, places)
         units = _units(places, boxes[node.name][0])
         ends = []
         for sign in (1, -1):
@@ -202,6 +220,28 @@ class _Reader:
             rows, constant = self._walk(front)
             ends += [sign * rows, sign * constant]
         return Planes(node, *ends)
+
+    def _fits(self, node: Node) -> bool:
+        boxes = self.relaxation.boxes
+        size = sum(boxes[name][0].numel() for name in set(node.inputs) if name in boxes)
+        state = boxes[self.relaxation.graph.input][0].numel() + sum(map(len, self.held.values()))
+        return size * (state + boxes[node.name][0].numel()) <= LARGEST
+
+    def _joint(self, node: Node, rule: Nonlinear, places: Tensor) -> Joint:
+        graph, boxes = self.relaxation.graph, self.relaxation.boxes
+        inputs: list[Held | Tensor] = []
+        first: dict[str, int] = {}
+        parts = []
+        for name, box in zip(node.inputs, aligned(graph, node, boxes), strict=True):
+            if graph.is_constant(name):
+                inputs.append(box[0])
+                continue
+            if name not in first:
+                first[name] = sum(len(bias) for _, bias, _, _ in parts)
+                rows = self.collect(name, _units(torch.arange(box[0].numel()), box[0]))
+                parts.append((*rows, box[0].flatten(), box[1].flatten()))
+            inputs.append((first[name], box[0].shape[1:]))
+        return Joint(node, rule, tuple(inputs), places, *(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def collect(self, target: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [1, R, *shape] over the value `target`, as rows over the state [R, S] and constants [R]."""
@@ -265,6 +305,11 @@ def settle(network: Reduced, low: Tensor, high: Tensor) -> Reduced:
         own = slice(first, first + len(block))
         first += len(block)
         box = (low[own], high[own])
+        if isinstance(block, Joint):
+            blocks.append(replace(block, weight=weight, bias=bias, low=box[0], high=box[1]))
+            moves = torch.block_diag(moves, torch.eye(len(block.place), dtype=low.dtype))
+            shift = torch.cat([shift, shift.new_zeros(len(block.place))])
+            continue
         bent = relax.gap(block.rule, box, block.node.attrs).nonzero().squeeze(1)
         kept = replace(
             block,

@@ -15,7 +15,7 @@ from torch import Tensor
 from withstand.checker.check import walk
 from withstand.checker.visit import Visit
 from withstand.verification.batch import Batch
-from withstand.verification.branching import choose, split
+from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.recorder import Recorder
@@ -134,8 +134,9 @@ class Reprover:
         dual = start(self.network)[torch.zeros(len(claim), dtype=torch.long)]
         price, mix = recorder.stored(self.neurons, place)
         slopes = self.visit.claiming.slopes(held.slopes[place])[:, self.neurons]
-        lower, upper = (recorder.slopes(self.neurons, slopes, own) for own in (dual.lower, dual.upper))
-        dual = self._cut(replace(dual, lower=lower, upper=upper, price=price), node)
+        lower = recorder.slopes(self.neurons, slopes, dual.lower)
+        upper = torch.where(recorder.kinked(self.neurons), dual.upper, lower)
+        dual = self._cut(replace(dual, lower=lower, upper=upper, phase=price.sign(), price=price.abs()), node)
         root = replace(dual, low=self.network.low.expand_as(lower), high=self.network.high.expand_as(lower))
         root = replace(root, phase=torch.zeros_like(lower), price=torch.zeros_like(lower))
         above = bound(self.network, root, mix, Ascent(steps=0)).bound
@@ -152,8 +153,10 @@ class Reprover:
         up, down = (place >= 0) & (side == 1), (place >= 0) & (side == 0)
         np.maximum.at(low, (row[up], place[up]), point[up])
         np.minimum.at(high, (row[down], place[down]), point[down])
-        phase[row[up], place[up]], phase[row[down], place[down]] = 1.0, -1.0
-        low, high, phase = (torch.from_numpy(t) for t in (low, high, phase))
+        above, under = np.zeros(low.shape, bool), np.zeros(low.shape, bool)
+        above[row[up], place[up]], under[row[down], place[down]] = True, True
+        sign = np.where(phase == 0, np.where(above, 1.0, -1.0), np.sign(phase))
+        low, high, phase = (torch.from_numpy(t) for t in (low, high, sign * (above + 1.0 * under)))
         return replace(dual, low=low, high=torch.maximum(low, high), phase=phase)
 
     def _prove(self, domains: Open, level: float) -> bool:
@@ -176,12 +179,12 @@ class Reprover:
                 left, found = Open.join([left[~far], more]), Found.join([found[~far], again])
             if not len(left):
                 continue
-            neuron = choose(self.network, found, torch.full_like(found.bound, level))
+            neuron, point = choose(self.network, found, torch.full_like(found.bound, level))
             ends, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
             if len(ends) and not self._leaves(left[ends], level):
                 return False
             if len(bent):
-                stack.append(self._halved(left[bent], found[bent], neuron[bent]))
+                stack.append(self._halved(left[bent], found[bent], Cut(neuron[bent], point[bent])))
         return True
 
     def _bounded(self, domains: Open, level: float) -> tuple[Open, Found]:
@@ -195,10 +198,8 @@ class Reprover:
     def _claimed(self, domains: Open, found: Found, level: float) -> Tensor:
         """Claim the domains whose bounds suffice with choices as certificates store them: slopes in bytes, the rest in
         float32. Tells which [P]; empty ones are claimed with any choices."""
-        dual, mix = found.dual, domains.mix if found.mix is None else found.mix
-        lower = (dual.lower.clamp(0, 1) * 255).round() / 255
-        dual = replace(dual, lower=lower, price=dual.price.float().double())
-        stored = bound(self.network, dual, mix, Ascent(steps=0))
+        mix = domains.mix if found.mix is None else found.mix
+        stored = bound(self.network, self.recorder.as_stored(self.network, found), mix, Ascent(steps=0))
         good = (stored.bound > level) | (domains.dual.low > domains.dual.high).any(1)
         self.recorder.claim(self.network, stored[good], mix[good], domains.group[good], domains.node[good])
         return good
@@ -209,11 +210,10 @@ class Reprover:
         free = [node not in self._anchors for node in domains.node.tolist()]
         return (level - found.bound > FEW * gain) & torch.tensor(free, dtype=torch.bool) & bool(self.slopes)
 
-    def _halved(self, domains: Open, found: Found, neuron: Tensor) -> Open:
+    def _halved(self, domains: Open, found: Found, cut: Cut) -> Open:
         """The children of domains."""
-        point = torch.zeros_like(found.bound)
-        children = split(found, neuron, point)
-        nodes = self.recorder.split(self.network, domains.node, neuron, point)
+        children = split(self.network, found, cut)
+        nodes = self.recorder.split(self.network, domains.node, *cut)
         above, once = found.bound.repeat(2), torch.ones_like(nodes)
         return Open(children, domains.mix.repeat(2, 1), domains.group.repeat(2), nodes, above, once)
 

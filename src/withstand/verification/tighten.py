@@ -8,17 +8,19 @@ from torch import Tensor
 
 from withstand.bounds.interval import intersect
 from withstand.verification.dual import Ascent, Dual, bound, descend, lines, start
-from withstand.verification.reduced import Neurons, Reduced
+from withstand.verification.lines import bendable, joint_planes
+from withstand.verification.reduced import Planes, Reduced
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """Of the neurons `place` [K] of one block: the slopes of the lines below all earlier neurons [2 K, U'], for their
-    lower bounds and then for their upper bounds."""
+    """Of the K neurons of one block: the slopes of the lines below and above all earlier neurons [2 K, U'], for their
+    lower bounds and then for their upper bounds. first: the number of its first neuron."""
 
     block: int
     first: int
     lower: Tensor
+    upper: Tensor
 
 
 def ahead(network: Reduced, number: int) -> Reduced:
@@ -31,12 +33,12 @@ def ahead(network: Reduced, number: int) -> Reduced:
 def tighten_block(network: Reduced, number: int, how: Ascent) -> tuple[Reduced, Slopes]:
     """The network with tighter bounds of the neurons of one block, and the slopes that gave them."""
     block = network.blocks[number]
-    assert isinstance(block, Neurons)
+    assert not isinstance(block, Planes)
     part = ahead(network, number)
     found = bound(part, start(part)[torch.zeros(len(part.offset), dtype=torch.long)], None, how)
     low, high = intersect((block.low, block.high), (found.bound[: len(block)], -found.bound[len(block) :]))
     blocks = (*network.blocks[:number], replace(block, low=low, high=high), *network.blocks[number + 1 :])
-    return replace(network, blocks=blocks), Slopes(number, len(part.low), found.dual.lower)
+    return replace(network, blocks=blocks), Slopes(number, len(part.low), found.dual.lower, found.dual.upper)
 
 
 def tighten(network: Reduced, how: Ascent) -> tuple[Reduced, list[Slopes]]:
@@ -53,7 +55,7 @@ def tighten(network: Reduced, how: Ascent) -> tuple[Reduced, list[Slopes]]:
 
 def tightenable(network: Reduced) -> list[int]:
     """The blocks whose bounds depend on others."""
-    return [n for n, block in enumerate(network.blocks) if n and isinstance(block, Neurons)]
+    return [n for n, block in enumerate(network.blocks) if n and not isinstance(block, Planes)]
 
 
 def retighten(network: Reduced, dual: Dual, slopes: list[Slopes], since: int) -> Dual:
@@ -63,17 +65,18 @@ def retighten(network: Reduced, dual: Dual, slopes: list[Slopes], since: int) ->
         if held.first <= since:
             continue
         block = network.blocks[held.block]
+        assert not isinstance(block, Planes)
         own = slice(held.first, held.first + len(block))
-        bent = ((low[:, own] < 0) & (high[:, own] > 0)).any(0).nonzero().squeeze(1)
+        bent = bendable(block, low[:, own], high[:, own]).any(0).nonzero().squeeze(1)
         if not len(bent):
             continue
         rows = torch.cat([bent, bent + len(block)])
         part = ahead(network, held.block)
-        before = [t[:, None, : held.first] for t in (low, high)]
-        slope = held.lower[rows]
-        expanded = Dual(before[0], before[1], slope, slope, before[0], before[0])
+        before = low[:, : held.first], high[:, : held.first]
+        expanded = Dual(*(t[:, None] for t in before), held.lower[rows], held.upper[rows], before[0], before[0])
         line = lines(part, expanded)
-        went = descend(part, part.weight[rows].expand(len(low), -1, -1), part.offset[rows], line)
+        planes = joint_planes(part, *before)
+        went = descend(part, part.weight[rows].expand(len(low), -1, -1), part.offset[rows], line, planes=planes)
         floor, ceiling = (went.constant + network.region.lowest(went.rows)).chunk(2, 1)
         place = held.first + bent
         low[:, place] = torch.maximum(low[:, place], floor)

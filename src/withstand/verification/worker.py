@@ -19,18 +19,23 @@ from withstand.core.errors import InputError
 if TYPE_CHECKING:
     from withstand.verification.vnncomp import Answer
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl."""
+
 NETWORKS = 64
 """Networks that a worker keeps in memory, the latest asked about."""
 
 
 def serve(pipe: Connection, threads: int | None) -> None:
-    """Answer tasks (onnx, vnnlib, timeout, certificate) until the pipe closes. Interrupts are the parent's to handle.
+    """Answer tasks (onnx, vnnlib, timeout, when it began, certificate) until the pipe closes. Interrupts are the
+    parent's to handle, and with the parent this process ends.
 
     Sends ("ready", CPU seconds so far), then for every task (kind, its content, CPU seconds so far), where kind is
     `answered` (with the fields of a result), `refused` (a sentence of bad input) or `failed` (a traceback). Where a
     certificate is wanted ("decided", the fields of the result without it, CPU seconds so far) may come first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_the_parent()
     sys.stdout = sys.stderr
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
@@ -53,11 +58,25 @@ def serve(pipe: Connection, threads: int | None) -> None:
             pipe.send((kind, content, time.process_time()))
 
 
+def _end_with_the_parent() -> None:
+    """Ask Linux for SIGKILL when the parent ends, however it ends."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _answer(
-    decide: Callable[..., "Answer"], onnx: Path, vnnlib: Path, timeout: float | None, certificate: Path | None
+    decide: Callable[..., "Answer"],
+    onnx: Path,
+    vnnlib: Path,
+    timeout: float | None,
+    began: float,
+    certificate: Path | None,
 ) -> tuple[str, Any]:
+    left = None if timeout is None else timeout - (time.monotonic() - began)
     try:
-        answer = decide(onnx, vnnlib, timeout, certificate=certificate)
+        answer = decide(onnx, vnnlib, left, certificate=certificate)
     except InputError as error:
         return "refused", " ".join(str(error).split())
     except Exception:
@@ -66,5 +85,6 @@ def _answer(
 
 
 def _fields(answer: "Answer") -> dict[str, Any]:
-    told = {"result": answer.result, "seconds": answer.seconds, "domains": answer.domains, "bound": answer.bound}
-    return {**told, "certificate": str(answer.certificate or ""), "reason": answer.reason}
+    witness = None if answer.witness is None else [tensor.flatten().tolist() for tensor in answer.witness]
+    told = {"result": answer.result, "domains": answer.domains, "bound": answer.bound, "reason": answer.reason}
+    return {**told, "certificate": str(answer.certificate or ""), "text": answer.text, "witness": witness}

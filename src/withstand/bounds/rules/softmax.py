@@ -73,6 +73,8 @@ def _above(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def _above_few(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """lse(a, b) = b + softplus(a - b), with a and b themselves of that form."""
+    if low.shape[-1] == 0:
+        return low, low.logsumexp(-1)
     if low.shape[-1] == 1:
         return torch.ones_like(low), torch.zeros_like(low[..., 0])
     half = low.shape[-1] // 2
@@ -96,9 +98,7 @@ def _softmax(box: Box, *, dim: int) -> Planes:
     sides = []
     for upper, plane in ((False, _above), (True, _below)):
         slopes, constant = plane(low[..., others], high[..., others])
-        slopes = torch.zeros_like(slopes[..., :1].expand(*low.shape, size)).scatter(
-            -1, others.expand_as(slopes), -slopes
-        )
+        slopes = slopes.new_zeros(*low.shape, size).scatter(-1, others.expand_as(slopes), -slopes)
         slopes = slopes + torch.eye(size, dtype=low.dtype, device=low.device)
         at = (slopes @ (low / 2 + high / 2)[..., None]).squeeze(-1) - constant
         tilt, lift = _sigmoid_line(least, most, at, upper)

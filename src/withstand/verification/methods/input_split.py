@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class InputSplit:
     to which the least bound comes first; beyond, the latest, which keeps them few. entries: numbers in the largest
     tensor of a batch; 2,000,000 is about the cache of one core.
     """
+
+    searches: ClassVar[bool] = True
 
     max_boxes: Count = 1_000_000
     best_first: Count = 20_000

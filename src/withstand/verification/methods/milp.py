@@ -1,6 +1,7 @@
 """Mixed-integer linear programs."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from withstand.core.evidence import Evidence
 from withstand.core.registry import Positive, verifier
@@ -22,6 +23,8 @@ class Milp:
     recomputed from its multipliers, `highs` hands all to HiGHS and lowers its bound by a margin. memory_mb: linear
     bounds are computed in chunks of about this size.
     """
+
+    searches: ClassVar[bool] = True
 
     goal: Goal = "status"
     tighten: Far = "lp"

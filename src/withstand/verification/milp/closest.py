@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.attacks.nearest import Nearest
+from withstand.bounds.margin import lower_bound
 from withstand.bounds.refine import crown
 from withstand.core import closest as nearest
 from withstand.core.balls import L1, L2, Linf
@@ -26,6 +27,9 @@ from withstand.verification.milp.tighten import Effort, Encoded, encode
 from withstand.verification.milp.tree import Tree
 
 BALLS = {"linf": Linf, "l1": L1, "l2": L2}
+
+HALVINGS = 12
+"""Radii at which linear bounds are asked for a first proof."""
 
 STRETCHES = (0.0, 1e-9, 1e-7, 1e-5, 1e-3)
 """By what share a solution is moved further from x0 until it violates the property beyond rounding."""
@@ -55,9 +59,9 @@ def closest(
     """The least distance from x0 [1, *shape] to an input of the domain that violates the property with target y [1].
 
     An attack finds the first witness, and inputs farther away than that are left out (Tjeng et al. 2019,
-    arXiv:1711.07356, "minimum adversarial distortion"). The bound holds in float64 without slack. budget: wall time.
-    effort: how far neurons are tightened. Networks of straight pieces alone are searched to the end; for others the
-    bound stays that of a relaxation.
+    arXiv:1711.07356, "minimum adversarial distortion"); linear bounds prove a first radius. The bound holds in float64
+    without slack. budget: wall time. effort: how far neurons are tightened. Networks of straight pieces alone are
+    searched to the end; for others the bound stays that of a relaxation.
 
     Raises InputError when the norm is not `linf`, `l1` or `l2`, when an operator has no rule, or when no violation was
     found and the domain is unbounded.
@@ -76,6 +80,7 @@ def closest(
     if radius is None or not np.isfinite(radius):
         raise InputError("No violation was found, and the domain is unbounded; give finite edges of the domain.")
     search = _Search(graph, x0, y, property, threat.at(radius), effort or Effort(), found.x if reached else None)
+    search.prove(budget)
     with closing(search.run()) as moments:
         for _ in moments:
             if budget.spent:
@@ -99,6 +104,7 @@ class _Search:
         self.graph, self.x0, self.y, self.property, self.threat, self.effort = graph, x0, y, property, threat, effort
         self.witness, self.distance = None, np.inf
         self.rows: Rows = property.rows(y, int(np.prod(graph.output_shape)), torch.float64)
+        self.proved = 0.0
         self.bounds = np.zeros(int(self.rows.group.max()) + 1)
         if first is not None:
             self._keep(first)
@@ -107,6 +113,19 @@ class _Search:
         """What is known so far. Beyond the radius searched nothing is nearer than the first witness."""
         bound = float(min(self.bounds.min(), self.distance))
         return Closest(bound, self.distance, self.witness, exact)
+
+    def prove(self, budget: Budget) -> None:
+        """A radius that linear bounds prove, by bisection."""
+        low, high = 0.0, self.threat.radius
+        for _ in range(HALVINGS):
+            if budget.spent:
+                break
+            middle = (low + high) / 2
+            with torch.no_grad():
+                bound = lower_bound("crown", self.graph, self.threat.at(middle), self.x0, self.rows)
+            low, high = (middle, high) if float(self.rows.combine(bound)) > 0 else (low, middle)
+        self.proved = low
+        self.bounds[:] = low
 
     def run(self) -> Generator[None, None, None]:
         """Search group by group; stops every moment."""
@@ -128,7 +147,7 @@ class _Search:
     def _length(self, state: Solved) -> float:
         """The bound of a state as a distance: what a region's form says is squared for l2."""
         bound = max(state.bound, 0.0)
-        return bound**0.5 if self.threat.norm == "l2" else bound
+        return max(self.proved, bound**0.5 if self.threat.norm == "l2" else bound)
 
     def _see(self, columns: Array) -> Array | None:
         """Values of all columns at the violation nearest to a solution, on the ray from x0 through it."""
