@@ -103,6 +103,19 @@ def test_all_proofs_about_random_networks_are_certified(norm, method):
     assert told >= 3
 
 
+@pytest.mark.parametrize(("op", "attrs"), [("tanh", {}), ("leaky_relu", {"slope": 0.1}), ("softplus", {})])
+def test_proofs_about_other_functions_are_certified(op, attrs):
+    plain, told = random_net([3, 6, 6, 3], 1), 0
+    nodes = [Node(n.name, op, n.inputs, attrs) if n.op == "relu" else n for n in plain.nodes]
+    graph = made(nodes, plain.constants, plain.input_shape, 3)
+    for norm in ("linf", "l2"):
+        for question in questions(graph, THREATS[norm](0.5), 0.1, range(2)):
+            for report, _ in certified(*question, BranchAndBound(effort=0.01)):
+                assert report.holds, report.sentence
+                told += report.leaves
+    assert told > 4
+
+
 @pytest.mark.parametrize("few", [-1e9, 1e9], ids=["anchors", "splits"])
 def test_claims_of_a_search_that_is_too_sure_are_proved_anew(monkeypatch, few):
     monkeypatch.setattr(reprove, "FEW", few)

@@ -249,8 +249,8 @@ class Recorder:
 
 
 def recorder_of(problem: Problem, place: int, network: Reduced) -> Recorder | None:
-    """What writes the certificate of one question of a problem; None where none is wanted, or where functions of several
-    values may be cut, whose arguments have no numbers here."""
+    """What writes the certificate of one question of a problem; None where none is wanted, or where functions of
+    several values may be cut, whose arguments have no numbers here."""
     if problem.proofs is None or not all(isinstance(block, Neurons) for block in network.neurons):
         return None
     return Recorder(problem.proofs[place], problem.graph, network)
