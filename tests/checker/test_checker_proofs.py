@@ -7,7 +7,7 @@ import pytest
 import torch
 from checker.nets import KINDS, File, affine, chain, network
 from checker.producer import prove, question
-from checker.randoms import random_region, random_rows
+from checker.randoms import random_certificate, random_region, random_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verification.tiny import exact_least_margin, relu_net
@@ -19,6 +19,7 @@ from withstand.checker.file import load, save
 from withstand.checker.network import Affine
 from withstand.checker.reading import read_network
 from withstand.checker.region import Region
+from withstand.checker.visit import Visit
 from withstand.core.evidence import Grade
 from withstand.core.property import Linear
 
@@ -135,3 +136,37 @@ def test_a_point_is_proved_to_the_last_digits():
     for below, holds in ((1e-12, True), (0.0, False)):
         certificate = prove(net, Region(x, x), replace(rows, threshold=value - below), rounds=1)
         assert (certificate is not None) == holds
+
+
+@pytest.mark.parametrize("kind", ["fc", "residual", "mixed", "pooled"])
+def test_layers_that_no_split_has_changed_need_not_be_bounded_again(kind, monkeypatch):
+    net, certificates = network(kind, 0), [random_certificate(network(kind, 0), seed) for seed in range(6)]
+    bounds = [claim_bounds(certificate, net) for certificate in certificates]
+    age = Visit._age
+
+    def old(*all) -> np.ndarray:
+        return np.full_like(age(*all), -1)
+
+    monkeypatch.setattr(Visit, "_age", old)
+    for certificate, bound in zip(certificates, bounds, strict=True):
+        assert np.array_equal(bound, claim_bounds(certificate, net))
+
+
+def test_targets_are_in_force_at_anchors_below():
+    """Slopes that decide a bound only after a split: stored at the root they count at the anchor of the child."""
+    net = network("fc", 0)
+    region, rows = random_region(3, np.random.default_rng(1), "box"), random_rows(3, np.random.default_rng(2), 1)
+    first, second = (a.neurons for a in net.activations)
+    neurons, found = np.arange(second.start, second.stop), []
+    for stored in (None, 0.0, 1.0):
+        builder = Builder(net, region, rows)
+        root = builder.root()
+        if stored is not None:
+            slopes = builder.slopes(np.arange(first.start, first.stop), np.full((1, first.stop), stored))
+            both = np.tile(neurons, 2), np.repeat([False, True], len(neurons))
+            builder.bound(np.full(2 * len(neurons), root), *both, np.repeat(slopes, 2 * len(neurons)))
+        left, right = builder.split_neuron(np.array([root]), np.zeros(1, int), np.zeros(1))
+        builder.anchor(left)
+        builder.claim(np.concatenate([left, right]), np.zeros(2, int))
+        found.append(claim_bounds(builder.certificate(), net))
+    assert len({tuple(bounds) for bounds in found}) == 3
