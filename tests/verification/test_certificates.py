@@ -32,7 +32,7 @@ from withstand.verification.problem import Problem
 from withstand.verification.proof import Proof, proofs_of, regions_of
 from withstand.verification.search import search
 
-CERTIFYING = {"ibp", "crown", "crown-ibp", "forward", "zonotope", "input-split"}
+CERTIFYING = {"ibp", "crown", "crown-ibp", "forward", "zonotope", "input-split"} | {"alpha-crown", "branch-and-bound"}
 """Verifiers that write certificates, at least."""
 
 SIZES = [3, 12, 10, 3]

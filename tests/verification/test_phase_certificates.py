@@ -154,6 +154,8 @@ def test_contest_questions_are_certified(shared, name):
     path = folder / "mnist-net_256x2.onnx"
     graph = network_of(path).graph
     threat, property = gather(read_vnnlib(folder / f"{name}.vnnlib", graph.input_shape, 10))
+    assert threat.lower is not None
+    assert threat.upper is not None
     x0 = threat.project(*[((threat.lower + threat.upper) / 2).float()] * 2)
     ((report, certificate),) = certified(graph, path, threat, x0, torch.arange(1), property)
     assert report.holds, report.sentence

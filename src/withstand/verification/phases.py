@@ -21,7 +21,7 @@ from withstand.verification.exact import Exact
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.pool import Pool
 from withstand.verification.problem import Problem
-from withstand.verification.recorder import Recorder
+from withstand.verification.recorder import recorder_of
 from withstand.verification.reduced import reduce, settle
 from withstand.verification.reprove import certify
 from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
@@ -52,14 +52,14 @@ Step = tuple[float, Callable[[], Iterator[Evidence]]]
 class Domains(Batch):
     """P domains: the choices of their bound, the mix of the group's rows [P, R], the group [P] and the bound [P].
 
-    node: in the certificate [P], where one is made.
+    node: in the certificate [P]; zeros where none is made.
     """
 
     dual: Dual
     mix: Tensor
     group: Tensor
     bound: Tensor
-    node: Tensor | None = None
+    node: Tensor
 
 
 class PhaseTree:
@@ -77,7 +77,7 @@ class PhaseTree:
         self.rows = Rows(problem.rows.weight[place], problem.rows.offset[place], problem.rows.group)
         self.how, self.largest = Ascent(steps=steps), LARGEST
         self.network = reduce(relaxation, place, self.rows.weight, self.rows.offset)
-        self.recorder = None if problem.proofs is None else Recorder(problem.proofs[place], problem.graph, self.network)
+        self.recorder = recorder_of(problem, place, self.network)
         self.slopes: list[Slopes] = []
         self.pool: Pool[Domains] | None = None
         self.floor, self.count, self.work, self._latest = torch.inf, 0, 0.0, 0.0
@@ -166,7 +166,7 @@ class PhaseTree:
             mix = ((chosen + spread) / 2)[group]
             found = bound(self.network, found.dual[best[group]], mix, ROOT, self.level)
             assert found.mix is not None
-            node = None if self.recorder is None else self.recorder.root(group)
+            node = torch.zeros_like(group) if self.recorder is None else self.recorder.root(group)
             self._keep(Domains(found.dual, found.mix, group, found.bound.maximum(by_group[group]), node), found)
 
     def _tightening(self) -> list[Step]:
@@ -224,13 +224,13 @@ class PhaseTree:
         worth = losses(self.network, found)[1].repeat(2, 1)
         children, work = retighten(self.network, whole, self.slopes, int(cut.neuron.min()), worth)
         self.work += work + self.how.work(self.network, len(children))
-        mix, group, floor, node = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2), None
+        mix, group, floor = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2)
+        node = taken.node.repeat(2)
         kept = (children.low <= children.high).all(1)
         if self.recorder is not None:
             node = self.recorder.split(self.network, taken.node, cut.neuron, cut.point)
             self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
-            node = node[kept]
-        children, mix, group, floor = children[kept], mix[kept], group[kept], floor[kept]
+        children, mix, group, floor, node = children[kept], mix[kept], group[kept], floor[kept], node[kept]
         if not len(children):
             return
         found = bound(self.network, children, mix, self.how, self.level)

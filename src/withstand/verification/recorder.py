@@ -1,5 +1,7 @@
 """What a search over the phases of neurons does, told to the certificate of its question."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,9 +12,10 @@ from withstand.checker.ragged import Ragged
 from withstand.graph.ir import Graph
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.numbering import numbers
+from withstand.verification.problem import Problem
 from withstand.verification.proof import Proof
 from withstand.verification.reduced import Neurons, Reduced
-from withstand.verification.tighten import Slopes
+from withstand.verification.tighten import Slopes, ahead
 
 Array = np.ndarray
 
@@ -91,7 +94,8 @@ class Recorder:
 
     def of(self, network: Reduced) -> Array:
         """The checker's numbers of the neurons of a reduced network: [U]."""
-        parts = [self.numbers[block.node.name][block.place.numpy()] for block in network.neurons]
+        blocks = [block for block in network.neurons if isinstance(block, Neurons)]
+        parts = [self.numbers[block.node.name][block.place.numpy()] for block in blocks]
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def root(self, group: Tensor) -> Tensor:
@@ -107,14 +111,15 @@ class Recorder:
 
     def hold(self, network: Reduced, dual: Dual, mix: Tensor, group: Tensor, node: Tensor) -> None:
         """Claim the groups [K] of domains that are empty or were bounded elsewhere, with any choices."""
-        self.claim(network, bound(network, dual, mix, Ascent(steps=0)), mix, group, node)
+        if len(node):
+            self.claim(network, bound(network, dual, mix, Ascent(steps=0)), mix, group, node)
 
     def target(self, before: Reduced, after: Reduced, slopes: Slopes) -> None:
         """Bounds of one block's neurons over the whole region have become tighter by slopes."""
         neurons, first = self.of(after), slopes.first
         count = len(after.blocks[slopes.block])
         own = slice(first, first + count)
-        shares = self.shares(neurons[:first], slopes.lower, slopes.lower)
+        shares = self.shares(neurons[:first], slopes.lower, _used(before, slopes))
         tighter = after.low[own] > before.low[own], after.high[own] < before.high[own]
         for upper, better in enumerate(tighter):
             for k in better.nonzero().squeeze(1).tolist():
@@ -152,7 +157,8 @@ class Recorder:
         return self.builder.claim(at, group.numpy(), weights, rows, self.multipliers(neurons, dual, at))
 
     def stored(self, neurons: Array, claim: Array) -> tuple[Tensor, Tensor]:
-        """Prices of the neurons [K, U] and mix of rows [K, R] of those claims [K] of the certificate so far."""
+        """Prices of the neurons [K, U], those of upper edges with a minus, and mix of rows [K, R] of claims [K], which
+        count as those of the certificate so far."""
         held, (lists, members) = self.builder.certificate().claims, self._members
         mix, price = np.zeros((len(claim), len(members))), np.zeros((len(claim), len(neurons)))
         owner, place = lists.take(held.group[claim])
@@ -164,32 +170,50 @@ class Recorder:
         told = (count[row] > 0) & (where[self.paths.neuron[above]] >= 0)
         row, above = row[told], above[told]
         place = where[self.paths.neuron[above]]
-        np.add.at(price, (row, place), held.multipliers[first[row] + self.paths.depth[above] - 1])
+        signed = held.multipliers[first[row] + self.paths.depth[above] - 1] * (2 * self.paths.side[above] - 1)
+        np.add.at(price, (row, place), signed)
         return torch.from_numpy(price), torch.from_numpy(mix)
 
     def aims(self, network: Reduced) -> list[Slopes]:
         """The slopes with which the checker bounds the neurons of a network afresh, for each block but the first; where
         none are stored, those of plain CROWN over the whole region, about as the checker does it."""
-        neurons, lower = self.of(network), start(network).lower[0]
-        found, first = [], 0
+        neurons, own = self.of(network), start(network)
+        kinked, found, first = self.kinked(neurons), [], 0
         for number, block in enumerate(network.blocks):
             if not isinstance(block, Neurons):
                 continue
             if first:
-                rows = lower[:first].repeat(2 * len(block), 1)
-                for k, row in enumerate(rows):
+                lower, upper = (side[0, :first].repeat(2 * len(block), 1) for side in (own.lower, own.upper))
+                for k, row in enumerate(lower):
                     key = int(neurons[first + k % len(block)]), k >= len(block)
                     if key in self._targets:
                         row.copy_(self.values(neurons[:first], *self._targets[key], row))
-                found.append(Slopes(number, first, rows))
+                        upper[k] = torch.where(kinked[:first], upper[k], row)
+                found.append(Slopes(number, first, lower, upper))
             first += len(block)
         return found
 
     def values(self, neurons: Array, listed: Array, shares: Array, default: Tensor) -> Tensor:
         """Slopes of neurons [n] from shares of those listed, as certificates have them."""
         known = np.full(self.proof.network.neurons, np.nan)
-        known[listed] = np.where(self._kinks[2][listed], np.rint(shares * 255) / 255, shares)
+        known[listed] = self.rounded(listed, shares)
         return self.slopes(neurons, known[None, neurons], default[None])[0]
+
+    def kinked(self, neurons: Array) -> Tensor:
+        """Which neurons [n] have a kink, and so a slope only for the line through it."""
+        return torch.from_numpy(self._kinks[2][neurons])
+
+    def rounded(self, neurons: Array, shares: Array) -> Array:
+        """Slopes [..., n] of neurons [n] as certificates have them, after their rounding in the file."""
+        return np.where(self._kinks[2][neurons], np.rint(shares * 255) / 255, shares.astype(np.float32))
+
+    def as_stored(self, network: Reduced, found: Found) -> Dual:
+        """The choices that a claim of domains has after rounding: slopes in bytes, the rest in float32."""
+        neurons, dual = self.of(network), found.dual
+        chosen = torch.where(found.parts >= 0, dual.lower, dual.upper)
+        lower = self.slopes(neurons, self.rounded(neurons, self.shares(neurons, dual.lower, chosen)), dual.lower)
+        upper = torch.where(self.kinked(neurons), dual.upper, lower)
+        return replace(dual, lower=lower, upper=upper, price=dual.price.float().double())
 
     def slopes(self, neurons: Array, stored: Array, default: Tensor) -> Tensor:
         """Slopes [K, n] of neurons [n] from what certificates have, NaN where nothing is."""
@@ -222,6 +246,23 @@ class Recorder:
         sign, price = (t.double().numpy()[row, place] for t in (dual.phase.sign(), dual.price))
         found[row, depth[above] - 1] = np.where(sign == 2 * side - 1, price, 0.0)
         return found
+
+
+def recorder_of(problem: Problem, place: int, network: Reduced) -> Recorder | None:
+    """What writes the certificate of one question of a problem; None where none is wanted, or where functions of several
+    values may be cut, whose arguments have no numbers here."""
+    if problem.proofs is None or not all(isinstance(block, Neurons) for block in network.neurons):
+        return None
+    return Recorder(problem.proofs[place], problem.graph, network)
+
+
+def _used(network: Reduced, slopes: Slopes) -> Tensor:
+    """The slopes of the lines that the bounds of one block's neurons use."""
+    if network.relu:
+        return slopes.lower
+    part = ahead(network, slopes.block)
+    dual = replace(start(part)[torch.zeros(len(slopes.lower)).long()], lower=slopes.lower, upper=slopes.upper)
+    return torch.where(bound(part, dual, None, Ascent(steps=0)).parts >= 0, slopes.lower, slopes.upper)
 
 
 def _kinks(proof: Proof) -> tuple[Array, Array, Array, Array]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from withstand.checker.check import walk
 from withstand.checker.visit import Visit
 from withstand.verification.batch import Batch
-from withstand.verification.branching import choose, split
+from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.recorder import Recorder
@@ -53,10 +53,14 @@ class Open(Batch):
 class Left(Protocol):
     """Domains of a search."""
 
-    dual: Dual
-    mix: Tensor
-    group: Tensor
-    node: Tensor
+    @property
+    def dual(self) -> Dual: ...
+    @property
+    def mix(self) -> Tensor: ...
+    @property
+    def group(self) -> Tensor: ...
+    @property
+    def node(self) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -130,8 +134,9 @@ class Reprover:
         dual = start(self.network)[torch.zeros(len(claim), dtype=torch.long)]
         price, mix = recorder.stored(self.neurons, place)
         slopes = self.visit.claiming.slopes(held.slopes[place])[:, self.neurons]
-        lower, upper = (recorder.slopes(self.neurons, slopes, own) for own in (dual.lower, dual.upper))
-        dual = self._cut(replace(dual, lower=lower, upper=upper, price=price), node)
+        lower = recorder.slopes(self.neurons, slopes, dual.lower)
+        upper = torch.where(recorder.kinked(self.neurons), dual.upper, lower)
+        dual = self._cut(replace(dual, lower=lower, upper=upper, phase=price.sign(), price=price.abs()), node)
         root = replace(dual, low=self.network.low.expand_as(lower), high=self.network.high.expand_as(lower))
         root = replace(root, phase=torch.zeros_like(lower), price=torch.zeros_like(lower))
         above = bound(self.network, root, mix, Ascent(steps=0)).bound
@@ -148,8 +153,10 @@ class Reprover:
         up, down = (place >= 0) & (side == 1), (place >= 0) & (side == 0)
         np.maximum.at(low, (row[up], place[up]), point[up])
         np.minimum.at(high, (row[down], place[down]), point[down])
-        phase[row[up], place[up]], phase[row[down], place[down]] = 1.0, -1.0
-        low, high, phase = (torch.from_numpy(t) for t in (low, high, phase))
+        above, under = np.zeros(low.shape, bool), np.zeros(low.shape, bool)
+        above[row[up], place[up]], under[row[down], place[down]] = True, True
+        sign = np.where(phase == 0, np.where(above, 1.0, -1.0), np.sign(phase))
+        low, high, phase = (torch.from_numpy(t) for t in (low, high, sign * (above + 1.0 * under)))
         return replace(dual, low=low, high=torch.maximum(low, high), phase=phase)
 
     def _prove(self, domains: Open, level: float) -> bool:
@@ -172,12 +179,12 @@ class Reprover:
                 left, found = Open.join([left[~far], more]), Found.join([found[~far], again])
             if not len(left):
                 continue
-            neuron = choose(self.network, found, torch.full_like(found.bound, level))
+            neuron, point = choose(self.network, found, torch.full_like(found.bound, level))
             ends, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
             if len(ends) and not self._leaves(left[ends], level):
                 return False
             if len(bent):
-                stack.append(self._halved(left[bent], found[bent], neuron[bent]))
+                stack.append(self._halved(left[bent], found[bent], Cut(neuron[bent], point[bent])))
         return True
 
     def _bounded(self, domains: Open, level: float) -> tuple[Open, Found]:
@@ -191,10 +198,8 @@ class Reprover:
     def _claimed(self, domains: Open, found: Found, level: float) -> Tensor:
         """Claim the domains whose bounds suffice with choices as certificates store them: slopes in bytes, the rest in
         float32. Tells which [P]; empty ones are claimed with any choices."""
-        dual, mix = found.dual, domains.mix if found.mix is None else found.mix
-        lower = (dual.lower.clamp(0, 1) * 255).round() / 255
-        dual = replace(dual, lower=lower, price=dual.price.float().double())
-        stored = bound(self.network, dual, mix, Ascent(steps=0))
+        mix = domains.mix if found.mix is None else found.mix
+        stored = bound(self.network, self.recorder.as_stored(self.network, found), mix, Ascent(steps=0))
         good = (stored.bound > level) | (domains.dual.low > domains.dual.high).any(1)
         self.recorder.claim(self.network, stored[good], mix[good], domains.group[good], domains.node[good])
         return good
@@ -205,11 +210,10 @@ class Reprover:
         free = [node not in self._anchors for node in domains.node.tolist()]
         return (level - found.bound > FEW * gain) & torch.tensor(free, dtype=torch.bool) & bool(self.slopes)
 
-    def _halved(self, domains: Open, found: Found, neuron: Tensor) -> Open:
+    def _halved(self, domains: Open, found: Found, cut: Cut) -> Open:
         """The children of domains."""
-        point = torch.zeros_like(found.bound)
-        children = split(found, neuron, point)
-        nodes = self.recorder.split(self.network, domains.node, neuron, point)
+        children = split(self.network, found, cut)
+        nodes = self.recorder.split(self.network, domains.node, *cut)
         above, once = found.bound.repeat(2), torch.ones_like(nodes)
         return Open(children, domains.mix.repeat(2, 1), domains.group.repeat(2), nodes, above, once)
 
@@ -256,16 +260,18 @@ class Reprover:
                 paths.at(domains.node.numpy(), depth), return_index=True, return_inverse=True
             )
             self.count += len(node)
-            tops = replace(domains[torch.from_numpy(first)], node=torch.from_numpy(node))
-            edges = replace(tops.dual, low=low[first], high=high[first])
-            tops = self._anchored(replace(tops, dual=self._cut(edges, node)))
+            top = torch.from_numpy(first)
+            edges = replace(domains.dual[top], low=low[top], high=high[top])
+            tops = replace(domains[top], node=torch.from_numpy(node), dual=self._cut(edges, node))
+            tops = self._anchored(tops)
             low, high = tops.dual.low[inverse], tops.dual.high[inverse]
             dual = self._cut(replace(domains.dual, low=low, high=high), domains.node.numpy())
             domains = replace(domains, dual=dual)
             kept = ~self._claimed(domains, bound(self.network, dual, domains.mix, Ascent(steps=0)), level)
             ends = torch.from_numpy(paths.depth[domains.node.numpy()] == depth)
             left.append(domains[kept & ends])
-            domains, low, high = (held[kept & ~ends] for held in (domains, low, high))
+            more = kept & ~ends
+            domains, low, high = domains[more], low[more], high[more]
         return left
 
 
