@@ -9,12 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from withstand.verification.dual import Ascent, Dual, Found, bound, descend, lines
+from withstand.verification.dual import Dual, Found, bound_once, descend, lines
 from withstand.verification.joint import Joint
 from withstand.verification.lines import Lines, columns, joint_planes, ranges, splittable
 from withstand.verification.reduced import Neurons, Reduced
 
-NO_STEPS = Ascent(steps=0)
+WIDTH = 4
+"""Neurons of most loss of either kind whose children are looked at."""
+
+LOOKS = 4 * WIDTH + 4
+"""Rows on their way that the choice of one cut takes, about, its domain's own bound included."""
 
 MARGIN = 0.1
 """Share of an interval that a cut leaves to either side at least."""
@@ -118,15 +122,15 @@ def _joint_losses(network: Reduced, found: Found, here: Tensor, most: Tensor) ->
             into[at] = block.blame(plane, cost.clamp(min=0)) * width
 
 
-def choose(network: Reduced, found: Found, enough: Tensor, width: int = 4) -> Cut:
+def choose(network: Reduced, found: Found, enough: Tensor) -> Cut:
     """The cut of every domain; no neuron (-1) where none is bent that costs anything.
 
-    The `width` neurons of most loss at the point, and as many of most loss at all, are tried, each at the points that
+    The `WIDTH` neurons of most loss at the point, and as many of most loss at all, are tried, each at the points that
     `points` names: the one whose worse child has the greater bound is taken.
     """
     here, most = losses(network, found)
     bent = most > 0 if not network.relu else splittable(network, found.dual.low, found.dual.high)
-    count = min(width, here.shape[1])
+    count = min(WIDTH, here.shape[1])
     if not count:
         return Cut(torch.full_like(found.bound, -1, dtype=torch.long), torch.zeros_like(found.bound))
     tried = torch.cat([here.topk(count, 1).indices, most.topk(count, 1).indices], 1)
@@ -135,7 +139,7 @@ def choose(network: Reduced, found: Found, enough: Tensor, width: int = 4) -> Cu
     rows = torch.arange(size).repeat_interleave(ways)
     children = split(network, found[rows], Cut(tried.flatten(), point.flatten()))
     mix = None if found.mix is None else found.mix[rows].repeat(2, 1)
-    value = bound(network, children, mix, NO_STEPS).bound.reshape(2, size, ways)
+    value = bound_once(network, children, mix).reshape(2, size, ways)
     value = torch.minimum(value, enough[:, None] + (enough - found.bound)[:, None].abs())
     score = value.amin(0) + 0.1 * value.amax(0)
     score = torch.where(bent.gather(1, tried), score, -torch.inf)

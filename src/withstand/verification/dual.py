@@ -177,14 +177,14 @@ class Found(Batch):
 class Ascent:
     """Gradient steps on slopes, prices and the mix of rows: Adam's where all neurons are ReLUs, else Rprop's.
 
-    steps: how many. rate: length of Adam's first steps on slopes, in shares of their range, and on prices, in shares of
-    the largest coefficient; it falls by `decay` a step.
+    steps: how many. rate: length of Adam's first step on slopes, in shares of their range. price: of the first step on
+    prices, in shares of the largest coefficient. Both fall with the root of the number of steps: parts that hold no
+    point are proved by prices without end, which steps that fall faster never reach.
     """
 
-    steps: int = 10
+    steps: int = 20
     rate: float = 0.2
-    price: float = 0.2
-    decay: float = 0.9
+    price: float = 0.5
 
     def work(self, network: Reduced, domains: int) -> float:
         """Multiplications that bounds of so many domains cost, about: there and back for every step."""
@@ -201,19 +201,12 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
     mixed = mix is not None and bool((mix.count_nonzero(1) > 1).any())
     moments: Moments = {}
     best: Found | None = None
-    rate, price = how.rate, how.price
     least, most = ranges(network, dual.low, dual.high)
     for step in range(how.steps + 1):
         check_time()
+        rate, price = (first / (1 + step / 4) ** 0.5 for first in (how.rate, how.price))
         line, beneath, over = touching(network, dual.low, dual.high, dual.lower, dual.upper)
-        push = -(dual.phase if network.relu else dual.phase.sign()) * dual.price
-        pinned = torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
-        rows, constant = network.weight, network.offset
-        if mix is not None:
-            rows, constant = mix @ rows, mix @ constant
-        went = descend(network, rows, constant - (push * pinned).sum(1), line, push, planes)
-        value = went.constant + network.region.lowest(went.rows)
-        value = torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
+        went, value = _lowered(network, dual, mix, line, planes)
         point = network.region.corner(went.rows)
         hard = network.relu or step == how.steps
         at = point if hard else network.region.corner(went.rows, SOFT * HARDER**step)
@@ -233,7 +226,7 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
         weights = parts.abs() if network.relu else parts.abs() * (most - least)
         largest = torch.cat([weights, parts.new_zeros(len(parts), 1)], 1).amax(1, keepdim=True)
         if network.relu:
-            move = price * adam(moments, "price", -dual.phase * (before - pinned), step)
+            move = price * adam(moments, "price", -dual.phase * (before - _pinned(dual)), step)
             changed["price"] = torch.where(dual.phase != 0, (dual.price + largest * move).clamp(min=0), 0.0)
         else:
             changed |= _priced(dual, before, price * largest, moments, step)
@@ -244,9 +237,32 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
             values = values / values.abs().amax(1, keepdim=True).clamp(min=1e-30)
             mix = mix * torch.exp(-2 * rate * values)
             mix = mix / mix.sum(1, keepdim=True)
-        rate, price = rate * how.decay, price * how.decay
     assert best is not None
     return best
+
+
+def bound_once(network: Reduced, dual: Dual, mix: Tensor | None) -> Tensor:
+    """The bounds [D] that choices give as they stand."""
+    planes = joint_planes(network, dual.low, dual.high)
+    return _lowered(network, dual, mix, lines(network, dual), planes)[1]
+
+
+def _lowered(
+    network: Reduced, dual: Dual, mix: Tensor | None, line: Lines, planes: Sequence[Planes]
+) -> tuple[Descent, Tensor]:
+    """The mixed rows at the input, and their least values over the region."""
+    push = -(dual.phase if network.relu else dual.phase.sign()) * dual.price
+    rows, constant = network.weight, network.offset
+    if mix is not None:
+        rows, constant = mix @ rows, mix @ constant
+    went = descend(network, rows, constant - (push * _pinned(dual)).sum(1), line, push, planes)
+    value = went.constant + network.region.lowest(went.rows)
+    return went, torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
+
+
+def _pinned(dual: Dual) -> Tensor:
+    """The edge [D, U] of each constraint that has a price; 0 where there is none."""
+    return torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
 
 
 def _priced(dual: Dual, before: Tensor, length: Tensor, moments: Moments, step: int) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.verification.batch import Batch
 from withstand.verification.bounding import CHUNK
-from withstand.verification.branching import Cut, choose, split
+from withstand.verification.branching import LOOKS, Cut, choose, losses, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
 from withstand.verification.exact import Exact
 from withstand.verification.memory import is_out_of_memory
@@ -26,7 +26,7 @@ from withstand.verification.reduced import reduce, settle
 from withstand.verification.reprove import certify
 from withstand.verification.tighten import Slopes, ahead, retighten, tighten_block, tightenable
 
-ROOT = Ascent(steps=20, rate=0.2, price=0.2, decay=0.95)
+ROOT = Ascent(steps=20)
 """Steps on the bounds of neurons and rows over the whole region."""
 
 FEWER = 0.8
@@ -80,7 +80,7 @@ class PhaseTree:
         self.recorder = recorder_of(problem, place, self.network)
         self.slopes: list[Slopes] = []
         self.pool: Pool[Domains] | None = None
-        self.floor, self.count, self.work = torch.inf, 0, 0.0
+        self.floor, self.count, self.work, self._latest = torch.inf, 0, 0.0, 0.0
         self.stop: str | None = None
         value = self.rows.weight @ problem.graph(problem.x0[place : place + 1]).flatten() + self.rows.offset
         self.margin = float(self.rows.combine(value[None]))
@@ -110,8 +110,8 @@ class PhaseTree:
 
     @property
     def cost(self) -> float:
-        """Multiplications of the next step, about."""
-        return self._todo[0][0] if self._todo else self.how.work(self.network, self._batch)
+        """Multiplications of the next step, about: of a split, those of the latest one."""
+        return self._todo[0][0] if self._todo else self._latest
 
     @property
     def _batch(self) -> int:
@@ -120,8 +120,13 @@ class PhaseTree:
     @torch.no_grad()
     def step(self) -> Iterator[Evidence]:
         """One piece of the bounds over the whole region, or a split of the worst domains."""
-        self.work += self.cost
-        yield from self._todo.popleft()[1]() if self._todo else self._split()
+        if self._todo:
+            self.work += self.cost
+            yield from self._todo.popleft()[1]()
+        else:
+            before = self.work
+            yield from self._split()
+            self._latest = self.work - before
         if self.recorder is not None and self.bound > self.level / 2:
             certify(self.recorder, self.network, self.pool.held if self.pool else None, self.level / 2, self.count)
         rows = torch.tensor([self.question])
@@ -205,6 +210,7 @@ class PhaseTree:
 
     def _parts(self, taken: Domains) -> Iterator[Evidence]:
         found = bound(self.network, taken.dual, taken.mix, Ascent(steps=0))
+        self.work += LOOKS * len(taken) * self.network.work
         cut = choose(self.network, found, torch.full_like(found.bound, self.level))
         neuron = cut.neuron
         fixed, bent = (neuron < 0).nonzero().squeeze(1), (neuron >= 0).nonzero().squeeze(1)
@@ -215,7 +221,9 @@ class PhaseTree:
 
     def _halve(self, taken: Domains, found: Found, cut: Cut) -> Iterator[Evidence]:
         whole = split(self.network, found, cut)
-        children = retighten(self.network, whole, self.slopes, int(cut.neuron.min()))
+        worth = losses(self.network, found)[1].repeat(2, 1)
+        children, work = retighten(self.network, whole, self.slopes, int(cut.neuron.min()), worth)
+        self.work += work + self.how.work(self.network, len(children))
         mix, group, floor = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2)
         node = taken.node.repeat(2)
         kept = (children.low <= children.high).all(1)

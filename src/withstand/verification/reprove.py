@@ -243,7 +243,7 @@ class Reprover:
         low, high = dual.low.clone(), dual.high.clone()
         for number in np.unique(layer).tolist():
             mine = torch.from_numpy((layer == number).nonzero()[0])
-            found = retighten(self.network, dual[mine], self.slopes, int(since[mine.numpy()].min()))
+            found, _ = retighten(self.network, dual[mine], self.slopes, int(since[mine.numpy()].min()))
             low[mine], high[mine] = found.low, found.high
         return replace(domains, dual=replace(dual, low=low, high=high))
 

@@ -11,14 +11,14 @@ FIRST, LONGEST, LONGER, SHORTER = 0.05, 0.25, 1.2, 0.5
 
 
 def adam(moments: Moments, name: str, gradient: Tensor, step: int) -> Tensor:
-    """Adam's direction (Kingma and Ba 2015)."""
+    """Adam's direction (Kingma and Ba 2015), with a little less memory of the direction than usual: .8."""
     if name not in moments:
         moments[name] = (torch.zeros_like(gradient), torch.zeros_like(gradient))
     first, second = moments[name]
-    first.mul_(0.9).add_(gradient, alpha=0.1)
+    first.mul_(0.8).add_(gradient, alpha=0.2)
     second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
     scale = (second / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-30)
-    return first / (1 - 0.9 ** (step + 1)) / scale
+    return first / (1 - 0.8 ** (step + 1)) / scale
 
 
 def rprop(moments: Moments, name: str, gradient: Tensor) -> Tensor:
