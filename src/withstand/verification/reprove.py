@@ -82,7 +82,7 @@ class Reprover:
     margin: what bounds of new claims must exceed. most: domains bounded at most.
     """
 
-    def __init__(self, recorder: Recorder, margin: float, most: int, steps: int = 20) -> None:
+    def __init__(self, recorder: Recorder, margin: float, most: int, steps: int = 10) -> None:
         self.recorder, self.margin, self.most = recorder, margin, most
         self.how, self.count = Ascent(steps=steps), 0
         self.visit: Visit | None = None
