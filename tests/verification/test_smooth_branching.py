@@ -90,7 +90,7 @@ def test_every_part_holds_the_samples_in_it_however_it_was_cut(name, seed, steps
         low, high = low.repeat(2, 1), high.repeat(2, 1)
         low[torch.arange(len(found), len(low)), neuron] = point
         high[torch.arange(len(found)), neuron] = point
-        dual = retighten(network, dual, slopes, int(neuron.min()))
+        dual = retighten(network, dual, slopes, int(neuron.min()))[0]
 
 
 @pytest.mark.parametrize("name", GRAPHS)
