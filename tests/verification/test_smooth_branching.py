@@ -12,7 +12,7 @@ from withstand.core.budget import Budget
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Linear
 from withstand.core.registry import build
-from withstand.verification.branching import Cut, split
+from withstand.verification.branching import Cut, losses, split
 from withstand.verification.dual import Ascent, bound, descend, evaluate, start
 from withstand.verification.lines import joint_planes, splittable, touching
 from withstand.verification.reduced import Neurons, reduce
@@ -84,13 +84,13 @@ def test_every_part_holds_the_samples_in_it_however_it_was_cut(name, seed, steps
         assert within.any(0).all()
         wide = splittable(network, dual.low, dual.high).double() + 1e-9
         neuron = torch.multinomial(wide, 1, generator=chance).squeeze(1)
-        ends = (t.gather(1, neuron[:, None]).squeeze(1) for t in (dual.low, dual.high))
-        point = torch.lerp(*ends, 0.1 + 0.8 * torch.rand(len(found), generator=chance).double())
+        low_end, high_end = (t.gather(1, neuron[:, None]).squeeze(1) for t in (dual.low, dual.high))
+        point = torch.lerp(low_end, high_end, 0.1 + 0.8 * torch.rand(len(found), generator=chance).double())
         dual = split(network, found, Cut(neuron, point))
         low, high = low.repeat(2, 1), high.repeat(2, 1)
         low[torch.arange(len(found), len(low)), neuron] = point
         high[torch.arange(len(found)), neuron] = point
-        dual = retighten(network, dual, slopes, int(neuron.min()))[0]
+        dual, _ = retighten(network, dual, slopes, int(neuron.min()), losses(network, found)[1].repeat(2, 1))
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -109,8 +109,10 @@ def test_gradients_of_slopes_are_those_of_automatic_differentiation(name):
     below, above = torch.cat(curves), torch.cat(curves) & ~torch.cat(kinked)
     expected = found.parts.clamp(min=0) * (found.before - beneath)
     assert below.any()
+    assert lower.grad is not None
     assert torch.allclose(lower.grad[:, below], expected[:, below], atol=1e-9)
     if above.any():
+        assert upper.grad is not None
         expected = found.parts.clamp(max=0) * (found.before - over)
         assert torch.allclose(upper.grad[:, above], expected[:, above], atol=1e-9)
 

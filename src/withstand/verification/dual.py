@@ -106,15 +106,16 @@ def descend(
         parts.append(own)
         if not isinstance(block, Fixed):
             at = slice(last, last + size)
-            if plane is None:
+            if isinstance(block, Joint):
+                assert plane is not None
+                back, moved = block.back(plane, own)
+                split.append(back)
+                constant = constant + moved
+            else:
                 split.append(own)
                 low, low_offset, high, high_offset = (t[..., at] for t in line)
                 constant = constant + (below * low_offset + above * high_offset).sum(-1)
                 back = below * low + above * high
-            else:
-                back, moved = block.back(plane, own)
-                split.append(back)
-                constant = constant + moved
             if push is not None:
                 back = back + push[..., at]
             constant = constant + back @ block.bias

@@ -60,10 +60,10 @@ def touching(
     return joined, torch.cat(below, -1), torch.cat(above, -1)
 
 
-def ranges(network: Reduced, low: Tensor, high: Tensor) -> tuple[Tensor | float, Tensor | float]:
+def ranges(network: Reduced, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Least and largest slope [D, U] that lines of the neurons may want over [low, high]."""
     if network.relu:
-        return 0.0, 1.0
+        return low.new_zeros(()), low.new_ones(())
     least, most = [], []
     for block, own in columns(network):
         lo, hi = low[..., own], high[..., own]

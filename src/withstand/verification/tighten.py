@@ -89,7 +89,8 @@ def retighten(
         rows = torch.cat([chosen, chosen + len(block)], 1)
         part = ahead(network, held.block)
         before = low[:, : held.first], high[:, : held.first]
-        expanded = Dual(*(t[:, None] for t in before), held.lower[rows], held.upper[rows], before[0], before[0])
+        ends = before[0][:, None], before[1][:, None]
+        expanded = Dual(*ends, held.lower[rows], held.upper[rows], *before)
         line = lines(part, expanded)
         planes = joint_planes(part, *before)
         went = descend(part, part.weight[rows], part.offset[rows], line, planes=planes)
