@@ -148,3 +148,11 @@ def test_a_property_without_rows_says_so() -> None:
     torch.testing.assert_close(Odd().margin(OUTPUTS, LABELS), OUTPUTS[:, 0] * OUTPUTS[:, 1])
     with pytest.raises(InputError, match="The property odd is not made of linear rows"):
         Odd().rows(LABELS, 5)
+
+
+def test_rows_alone_have_the_same_bits_as_in_a_batch() -> None:
+    weight, offset = torch.randn(99, 101, generator=torch.Generator().manual_seed(5)).split([100, 1], 1)
+    many = torch.randn(40, 100, generator=torch.Generator().manual_seed(6))
+    property, y = Linear(weight, offset[:, 0], torch.arange(99)), torch.zeros(40, dtype=torch.long)
+    alone = [property.targets(one[None], y[:1]) for one in many]
+    assert torch.equal(torch.cat(alone), property.targets(many, y))

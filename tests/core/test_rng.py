@@ -18,6 +18,7 @@ def draws(rng: RowRandom) -> list[torch.Tensor]:
         rng.signs((4,)),
         rng.integers(9, (6,)),
         rng.uniform((), torch.float64),
+        rng.radius(5),
     ]
 
 
@@ -43,6 +44,16 @@ def test_seed_method_id_and_fork_change_the_stream() -> None:
     rng = streams(range(4))
     rng.fork(3).bits((9,))
     assert torch.equal(rng.bits((50,)), base)
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 60])
+def test_radii_are_those_of_points_in_a_ball(dimensions: int) -> None:
+    radius = streams(range(20_000)).radius(dimensions, torch.float64)
+    assert 0 <= radius.min() <= radius.max() <= 1
+    volume = radius**dimensions
+    counts = torch.histc(volume, 20, 0, 1)
+    assert ((counts - 1000) ** 2 / 1000).sum() < 50  # chi-squared with 19 degrees of freedom: p > 1e-4
+    torch.testing.assert_close(volume, streams(range(20_000)).uniform((), torch.float64))
 
 
 def test_uniform_numbers() -> None:

@@ -79,7 +79,7 @@ class L2(_Ball):
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         shape = x0.shape[1:]
         step = rng.normal(shape, x0.dtype)
-        part = rng.uniform((), x0.dtype) ** (1 / max(1, math.prod(shape)))
+        part = rng.radius(math.prod(shape), x0.dtype)
         length = part * self.radii(part)
         return self._clamp(x0 + step * rowwise(length / vector_norm(step, 2).clamp(min=1e-12), x0))
 
@@ -133,7 +133,7 @@ class L1(_Ball):
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         shape = x0.shape[1:]
         size = -torch.log1p(-rng.uniform(shape, x0.dtype))
-        part = rng.uniform((), x0.dtype) ** (1 / max(1, math.prod(shape)))
+        part = rng.radius(math.prod(shape), x0.dtype)
         length = part * self.radii(part)
         step = size * rng.signs(shape, x0.dtype) * rowwise(length / size.flatten(1).sum(1).clamp(min=1e-12), x0)
         return self._clamp(x0 + step)

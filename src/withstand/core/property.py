@@ -26,8 +26,13 @@ class Rows:
     group: Tensor
 
     def value(self, outputs: Tensor) -> Tensor:
-        """The rows' values [B, R] at outputs [B, ...]."""
-        return torch.einsum("bro,bo->br", self.weight, outputs.flatten(1)) + self.offset
+        """The rows' values [B, R] at outputs [B, ...].
+
+        A question alone is asked twice, because the kernel of a single matrix rounds unlike that of several."""
+        weight, flat = self.weight, outputs.flatten(1)
+        if len(flat) == 1:
+            weight, flat = weight.expand(2, -1, -1), flat.expand(2, -1)
+        return torch.einsum("bro,bo->br", weight, flat)[: len(outputs)] + self.offset
 
     def groups(self, values: Tensor) -> Tensor:
         """The best value of every group [B, G]."""

@@ -74,6 +74,14 @@ class RowRandom:
         radius = (-2 * torch.log1p(-self.uniform(shape, torch.float64))).sqrt()
         return (radius * torch.cos(2 * math.pi * self.uniform(shape, torch.float64))).to(dtype)
 
+    def radius(self, dimensions: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The distance [B] from the centre of a uniform point in a unit ball of so many dimensions, at least 1: the
+        root of a uniform number.
+
+        By exp and log, because torch's power rounds the last numbers of a tensor unlike the others, so that a row's
+        would depend on the batch."""
+        return (self.uniform((), dtype).log() / max(1, dimensions)).exp()
+
     def signs(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """-1 or +1 with equal chance."""
         return (self.bits(shape) & 1).to(dtype) * 2 - 1

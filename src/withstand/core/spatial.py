@@ -58,7 +58,7 @@ class Flow(Moves):
         """Uniform in the ellipsoid of the mean of the four squared differences, brought into the threat."""
         shape = self.start(x0).shape[1:]
         rough = rng.normal(shape, x0.dtype)
-        length = rng.uniform((), x0.dtype) ** (1 / math.prod(shape))
+        length = rng.radius(math.prod(shape), x0.dtype)
         smooth = _smoothed(rough / rowwise(vector_norm(rough, 2).clamp(min=1e-12), rough), 0.5)
         return self.project(x0, smooth * rowwise(length, rough) * self.radii(rough))
 

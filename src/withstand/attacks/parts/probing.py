@@ -87,8 +87,12 @@ class Adam:
         self.count = self.count + 1
         self.mean = 0.9 * self.mean + 0.1 * slope
         self.square = 0.999 * self.square + 0.001 * slope * slope
-        mean = self.mean / (1 - 0.9**self.count)
-        return mean / ((self.square / (1 - 0.999**self.count)).sqrt() + 1e-8)
+        mean = self.mean / self._share(0.9)
+        return mean / ((self.square / self._share(0.999)).sqrt() + 1e-8)
+
+    def _share(self, decay: float) -> Tensor:
+        """1 - decay**count, by a function that rounds a number alike wherever it is in a tensor, unlike powers."""
+        return -(self.count * math.log(decay)).expm1()
 
     def forget(self, rows: Tensor) -> None:
         """Begin anew at rows bool [B]."""
