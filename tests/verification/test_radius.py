@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from curved import curved, multiplied
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import distance_net, exact_least_margin, random_net, random_rows, relu_net
+from tiny import distance_net, exact_least_margin, finished, random_net, random_rows, relu_net
 from torch import Tensor
 
 from withstand.attacks.nearest import Nearest
@@ -26,6 +27,8 @@ from withstand.graph.ir import Graph
 from withstand.verification.bracket import Bracket
 from withstand.verification.ends import End, Ends
 from withstand.verification.nested import Nested
+from withstand.verification.phase_reach import tell_reach
+from withstand.verification.phases import plant
 from withstand.verification.problem import Problem
 from withstand.verification.radius import narrow
 from withstand.verification.refuting import refute
@@ -238,6 +241,30 @@ def test_a_search_cut_short_proves_a_smaller_ball() -> None:
     for seed in range(200):
         x = Linf(1.0).at(radius).sample(x0, RowRandom(torch.arange(len(x0)) + 50 * seed))
         assert bool((Argmax().margin(graph(x), y) > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("graph", "gap", "row"),
+    [(multiplied(1), 0.3, 3), (curved("sigmoid", [2, 6, 4, 1], 3), 0.05, 0)],
+    ids=["products", "sigmoid"],
+)
+def test_a_search_that_cuts_products_or_curves_says_how_far_inside_it_proves(
+    graph: Graph, gap: float, row: int
+) -> None:
+    points = torch.rand(4, 2, generator=torch.Generator().manual_seed(1)).double()
+    value, zero = graph(points)[:, 0], torch.zeros(1, dtype=torch.long)
+    x0, rows = points[row][None], Linear(torch.ones(1, 1).double(), gap - value.min()[None], zero)
+    nested = Nested(1).ask(zero, torch.full((1,), 0.5).double())
+    (tree,) = finished(plant(Problem(graph, x0, zero, Linf(0.5, FREE), rows, nested=nested)))
+    for _ in range(30):
+        list(tree.step())
+        tell_reach(tree)
+        if float(nested.reached[0]):
+            break
+    radius, bound = nested.reached
+    assert 0 < float(radius) < 0.5
+    x = Linf(float(radius), FREE).sample(x0.expand(5000, 2), RowRandom(torch.arange(5000)))
+    assert float(rows.margin(graph(x), zero.expand(5000)).min()) >= float(bound)
 
 
 def test_counted_pixels_end_at_neighbouring_counts() -> None:

@@ -1,6 +1,8 @@
 """Small ReLU networks, and the exact least margin over a box by one linear program for every pattern of ReLU phases."""
 
+from collections.abc import Generator
 from itertools import pairwise, product
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor
 
 from withstand.core.property import Linear
 from withstand.graph.ir import Graph, Node
+
+T = TypeVar("T")
 
 
 def relu_net(weights: list[Tensor], biases: list[Tensor]) -> Graph:
@@ -80,3 +84,12 @@ def _least(rows: np.ndarray, offset: np.ndarray, signs: list, edges: list, bound
     right = np.concatenate([*edges, -offset])
     found = linprog([0.0] * rows.shape[1] + [1.0], A_ub=left, b_ub=right, bounds=bounds)
     return found.fun if found.success else np.inf
+
+
+def finished(steps: Generator[Any, None, T]) -> T:
+    """What a generator returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -20,7 +20,7 @@ from withstand.verification.batch import Batch
 from withstand.verification.joint import Joint
 from withstand.verification.lines import Lines, columns, joint_planes, ranges, touching
 from withstand.verification.reduced import Planes as Fixed
-from withstand.verification.reduced import Reduced
+from withstand.verification.reduced import Reduced, Region
 from withstand.verification.steps import Moments, adam, rprop
 
 SOFT, HARDER = 1.0, 0.8
@@ -207,7 +207,8 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
         check_time()
         rate, price = (first / (1 + step / 4) ** 0.5 for first in (how.rate, how.price))
         line, beneath, over = touching(network, dual.low, dual.high, dual.lower, dual.upper)
-        went, value = _lowered(network, dual, mix, line, planes)
+        went = _lowered(network, dual, mix, line, planes)
+        value = lowest(went, network.region)
         point = network.region.corner(went.rows)
         hard = network.relu or step == how.steps
         at = point if hard else network.region.corner(went.rows, SOFT * HARDER**step)
@@ -244,21 +245,26 @@ def bound(network: Reduced, dual: Dual, mix: Tensor | None, how: Ascent, enough:
 
 def bound_once(network: Reduced, dual: Dual, mix: Tensor | None) -> Tensor:
     """The bounds [D] that choices give as they stand."""
-    planes = joint_planes(network, dual.low, dual.high)
-    return _lowered(network, dual, mix, lines(network, dual), planes)[1]
+    return lowest(lowered(network, dual, mix), network.region)
 
 
-def _lowered(
-    network: Reduced, dual: Dual, mix: Tensor | None, line: Lines, planes: Sequence[Planes]
-) -> tuple[Descent, Tensor]:
-    """The mixed rows at the input, and their least values over the region."""
+def lowered(network: Reduced, dual: Dual, mix: Tensor | None) -> Descent:
+    """The rows mixed by `mix` at the input, by choices as they stand."""
+    return _lowered(network, dual, mix, lines(network, dual), joint_planes(network, dual.low, dual.high))
+
+
+def lowest(went: Descent, region: Region) -> Tensor:
+    """The least values [D] of rows over a region."""
+    value = went.constant + region.lowest(went.rows)
+    return torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
+
+
+def _lowered(network: Reduced, dual: Dual, mix: Tensor | None, line: Lines, planes: Sequence[Planes]) -> Descent:
     push = -(dual.phase if network.relu else dual.phase.sign()) * dual.price
     rows, constant = network.weight, network.offset
     if mix is not None:
         rows, constant = mix @ rows, mix @ constant
-    went = descend(network, rows, constant - (push * _pinned(dual)).sum(1), line, push, planes)
-    value = went.constant + network.region.lowest(went.rows)
-    return went, torch.where(value < torch.inf, value, -torch.inf)  # no news: around a pole, or too large a number
+    return descend(network, rows, constant - (push * _pinned(dual)).sum(1), line, push, planes)
 
 
 def _pinned(dual: Dual) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from withstand.bounds.inner import widest
-from withstand.verification.dual import descend, lines
+from withstand.verification.dual import lowered, lowest
 from withstand.verification.phases import Domains, PhaseTree
 
 CHUNK = 512
@@ -41,13 +41,9 @@ class _Least:
     """The least bound of some domains as a function of the radius [1]: [1]."""
 
     def __init__(self, tree: PhaseTree, domains: Domains) -> None:
-        network, dual = tree.network, domains.dual
-        push = -dual.phase * dual.price
-        pinned = torch.where(dual.phase > 0, dual.low, torch.where(dual.phase < 0, dual.high, 0.0))
-        constant = domains.mix @ network.offset - (push * pinned).sum(1)
-        self.went = descend(network, domains.mix @ network.weight, constant, lines(network, dual), push)
-        self.region = network.region
+        self.went = lowered(tree.network, domains.dual, domains.mix)
+        self.region = tree.network.region
 
     def __call__(self, radius: Tensor) -> Tensor:
         region = replace(self.region, threat=self.region.threat.at(radius))
-        return (self.went.constant + region.lowest(self.went.rows)).min()[None]
+        return lowest(self.went, region).min()[None]
