@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from tiny import random_net, random_rows
+from tiny import finished, random_net, random_rows
 from varied import made, normal
 
 from withstand.checker.certificate import NEURON_SPLIT
@@ -14,7 +14,9 @@ from withstand.checker.check import check
 from withstand.checker.reading import read_network
 from withstand.core.balls import L1, L2, Linf
 from withstand.core.box import Box
+from withstand.core.budget import Budget, check_time
 from withstand.core.errors import InputError
+from withstand.core.evidence import Grade
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Argmax
 from withstand.core.rng import RowRandom
@@ -23,6 +25,7 @@ from withstand.graph.onnx_writer import write_onnx
 from withstand.io.vnnlib import read_vnnlib
 from withstand.verification import phases, reprove
 from withstand.verification.cases import gather
+from withstand.verification.certificates import certify_row
 from withstand.verification.dual import bound
 from withstand.verification.methods.alpha_crown import AlphaCrown
 from withstand.verification.methods.branch_and_bound import BranchAndBound
@@ -41,8 +44,10 @@ def certified(graph, file, threat, x0, y, property, method=None):
     judge = Judge(graph, None, x0, y, threat, property)
     verdicts = search(judge, graph, [method or BranchAndBound()], proofs=proofs)
     proved = [k for k, verdict in enumerate(verdicts) if verdict.status is Status.PROVED]
-    certificates = [proofs[k].builder.certificate() for k in proved if proofs[k].begun]
-    return [(check(c, network), c) for c in certificates]
+    written = [proofs[k] for k in proved if proofs[k].begun]
+    for proof in written:
+        proof.finish()
+    return [(check(c := proof.builder.certificate(), network), c) for proof in written]
 
 
 def questions(graph, threat_of, gap, seeds):
@@ -130,6 +135,7 @@ def test_claims_of_a_search_that_is_too_sure_are_proved_anew(monkeypatch, few):
             for tree in finished(plant(problem)):
                 while not tree.done:
                     list(tree.step())
+            proof.finish()
             report = check(proof.builder.certificate(), network)
             assert report.holds, report.sentence
             anchors, claims = anchors + report.anchors - 2, claims + report.claims - 2
@@ -137,13 +143,27 @@ def test_claims_of_a_search_that_is_too_sure_are_proved_anew(monkeypatch, few):
     assert anchors > 3 if few < 0 else anchors == 0
 
 
-def finished(steps):
-    """What a generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+def test_a_proof_is_told_before_its_certificate_and_whatever_time_that_takes(monkeypatch):
+    graph, size, gap = NETS["wide"]
+    (asked,) = questions(graph, THREATS["linf"](size), gap, [0])
+    _, file, threat, x0, y, property = asked
+    proofs = proofs_of(read_network(file), threat, property, x0, y)
+    judge, begun = Judge(graph, None, x0, y, threat, property), []
+
+    def endless(*told):
+        begun.append(told)
+        while True:
+            check_time()
+
+    monkeypatch.setattr(phases, "certify", endless)
+    search(judge, graph, [BranchAndBound()], Budget(60), proofs=proofs)
+    assert judge.status == [Status.PROVED]
+    assert not begun
+    with Budget(0.1).enforced():
+        assert "the time was over" in certify_row(judge, 0, proofs[0]).reason
+    assert len(begun) == 1
+    assert judge.status == [Status.PROVED]
+    assert judge.grade == [Grade.FLOAT64]
 
 
 def mnist(shared, index):

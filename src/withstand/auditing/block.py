@@ -173,8 +173,8 @@ class Block:
         for number, row in enumerate(proved):
             assert self.proofs is not None
             share = budget.share(1 / (len(proved) - number))
-            with self.timed("verify", torch.tensor([row])):
-                found = certify_row(self.judge, row, self.proofs[row], lambda share=share: not share.spent)
+            with self.timed("verify", torch.tensor([row])), share.enforced():
+                found = certify_row(self.judge, row, self.proofs[row])
             if found.certificate is not None:
                 self.certificates[row] = to_bytes(found.certificate)
             else:

@@ -48,7 +48,8 @@ class Shelf:
         file, reason = "", verdict.reason
         name = self.folder / str(self.question.data.ids[sample])
         if verdict.status is Status.PROVED:
-            found = certify_row(judge, row, proof, lambda: not self.budget.spent)
+            with self.budget.enforced():
+                found = certify_row(judge, row, proof)
             if found.certificate is None:
                 reason = f"no certificate was stored: {found.reason}"
             else:

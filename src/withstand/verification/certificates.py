@@ -1,6 +1,6 @@
 """Certificates of what was proved: checked, heard by the judge, and stored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,10 @@ class Stored:
     reason: str = ""
 
 
-def certify_row(judge: Judge, row: int, proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified:
-    """The certificate of a row that the judge holds for proved; if it holds, the row's proof gets the higher grade."""
-    found = certify(proof, alive)
+def certify_row(judge: Judge, row: int, proof: Proof) -> Certified:
+    """The certificate of a row that the judge holds for proved, made in the time of the budget inside which this is
+    called (see `Budget.enforced`); if it holds, the row's proof gets the higher grade."""
+    found = certify(proof)
     if found.report is not None:
         bound = max(min(found.report.least) - proof.rows.threshold, LEAST)
         method = judge.method[row] or ""
@@ -36,14 +37,12 @@ def certify_row(judge: Judge, row: int, proof: Proof, alive: Callable[[], bool] 
     return found
 
 
-def store_rows(
-    judge: Judge, rows: Sequence[int], proofs: Sequence[Proof], path: Path, alive: Callable[[], bool] = lambda: True
-) -> Stored:
+def store_rows(judge: Judge, rows: Sequence[int], proofs: Sequence[Proof], path: Path) -> Stored:
     """Certificates of proved rows in the file `path` less its ending, or where there are several in a folder of that
-    name: all of them, or none and the reason."""
+    name: all of them, or none and the reason. The time is that of `certify_row`."""
     found = []
     for row in rows:
-        one = certify_row(judge, row, proofs[row], alive)
+        one = certify_row(judge, row, proofs[row])
         if one.certificate is None:
             where = f"of region {row + 1} " if len(rows) > 1 else ""
             return Stored(None, f"no certificate {where}was stored: {one.reason}")

@@ -19,6 +19,7 @@ from withstand.checker.claims import Bounded
 from withstand.checker.tree import Trees
 from withstand.checker.validity import validate
 from withstand.checker.visit import Cuts, Visit
+from withstand.core.budget import TimeOver, check_time
 from withstand.verification.mend_split import Split, splits
 from withstand.verification.portfolio import FEW_INPUTS
 from withstand.verification.proof import Proof
@@ -44,10 +45,6 @@ ROOM = 1e-12
 """How far above the threshold claims must be, so that they are so whatever the order of sums on another machine."""
 
 
-class OutOfTime(Exception):
-    """The time for a certificate is over."""
-
-
 @dataclass(frozen=True)
 class Certified:
     """What became of a proof: a certificate with the checker's report that it holds, or why there is none."""
@@ -57,14 +54,15 @@ class Certified:
     reason: str = ""
 
 
-def certify(proof: Proof, alive: Callable[[], bool] = lambda: True) -> Certified:
-    """The certificate of a question that was proved, mended where it has to be, and checked. alive: asked often; when
-    it is false the work ends."""
+def certify(proof: Proof) -> Certified:
+    """The certificate of a question that was proved, mended where it has to be, and checked, in the time of the budget
+    inside which this is called (see `Budget.enforced`)."""
     if not proof.begun:
         return Certified(reason="the method that proved it writes no certificates")
     try:
-        return _Mending(proof, alive).run()
-    except OutOfTime:
+        proof.finish()
+        return _Mending(proof).run()
+    except TimeOver:
         return Certified(reason="the time was over before its certificate was checked")
 
 
@@ -104,8 +102,8 @@ class _Mending:
     node has in the end, so that together they are a check of the whole.
     """
 
-    def __init__(self, proof: Proof, alive: Callable[[], bool]) -> None:
-        self.proof, self.builder, self.alive = proof, proof.builder, alive
+    def __init__(self, proof: Proof) -> None:
+        self.proof, self.builder = proof, proof.builder
         self.members = np.bincount(proof.rows.group)
         self.few = proof.network.inputs <= FEW_INPUTS
         self.failed: dict[int, dict[int, _Failed]] = {}
@@ -142,7 +140,7 @@ class _Mending:
     def _bound(self, certificate: Certificate, fresh: Array) -> None:
         """Bound claims anew. Of those of one group at one node the best is kept, if it holds."""
         place = np.searchsorted(self.builder.kept, fresh)
-        visit = walk(certificate, self.proof.network, place, self._watch(certificate), self._pulse)
+        visit = walk(certificate, self.proof.network, place, self._watch(certificate), check_time)
         claims = certificate.claims
         node, group, bound = claims.node[place], claims.group[place], visit.bound[place]
         free = (certificate.nodes.kind[node] != CUT).nonzero()[0]
@@ -167,10 +165,6 @@ class _Mending:
         self.proved[cuts.node, cuts.group] = cuts.gone
         self.empty[visit.empty] = True
         self.proved[visit.empty] = True
-
-    def _pulse(self) -> None:
-        if not self.alive():
-            raise OutOfTime
 
     def _watch(self, certificate: Certificate) -> Callable[[Visit, Array, Parts, Bounded], None]:
         """Learns where to split the nodes of claims that fail."""

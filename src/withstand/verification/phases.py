@@ -128,7 +128,9 @@ class PhaseTree:
             yield from self._split()
             self._latest = self.work - before
         if self.recorder is not None and self.bound > self.level / 2:
-            certify(self.recorder, self.network, self.pool.held if self.pool else None, self.level / 2, self.count)
+            left = self.pool.held if self.pool else None
+            told = (self.recorder, self.network, left, self.level / 2, self.count)
+            self.recorder.proof.rest = partial(certify, *told)
         rows = torch.tensor([self.question])
         bound = torch.tensor([self.bound], dtype=torch.float64)
         count, waiting = torch.tensor([self.count]), torch.tensor([0 if self.pool is None else len(self.pool)])

@@ -1,6 +1,7 @@
 """Certificates of questions, kept while searches make them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,19 +26,27 @@ class Proof:
     """The certificate of one question, in the making: rows over a region of a network, as the checker reads them.
 
     A search that starts on the question calls `begin` and tells the builder what it does; what an earlier search told
-    is forgotten, since only one of them settles the question. begun: whether the search at work has done so.
+    is forgotten, since only one of them settles the question. begun: whether the search at work has done so. rest: what
+    a search that has settled the question leaves to be done for its certificate, which nobody may want to wait for.
     """
 
     def __init__(self, network: Network, region: Region, rows: Rows) -> None:
         self.network, self.region, self.rows = network, region, rows
         self.builder = Builder(network, region, rows)
         self.begun = False
+        self.rest: Callable[[], object] | None = None
 
     def begin(self) -> Builder:
         """An empty certificate for a new search."""
         self.builder = Builder(self.network, self.region, self.rows)
-        self.begun = True
+        self.begun, self.rest = True, None
         return self.builder
+
+    def finish(self) -> None:
+        """Do the rest. Raises TimeOver where the time of a budget is over inside which this is called."""
+        rest, self.rest = self.rest, None
+        if rest is not None:
+            rest()
 
     def is_of(self, certificate: Certificate) -> bool:
         """Whether a certificate is of this question."""
@@ -52,7 +61,7 @@ class Proof:
 
     def forget(self) -> None:
         """Another search takes over, which may write no certificates."""
-        self.begun = False
+        self.begun, self.rest = False, None
 
 
 def proofs_of(network: Network, threat: Threat, property: Property, x0: Tensor, y: Tensor) -> list[Proof]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from withstand.checker.check import walk
 from withstand.checker.visit import Visit
+from withstand.core.budget import check_time
 from withstand.verification.batch import Batch
 from withstand.verification.branching import Cut, choose, split
 from withstand.verification.dual import Ascent, Dual, Found, bound, start
@@ -109,7 +110,7 @@ class Reprover:
         """Which of some claims do not hold."""
         builder, proof = self.recorder.builder, self.recorder.proof
         place = np.searchsorted(builder.kept, claim)
-        self.visit = walk(builder.certificate(), proof.network, place, known=self.visit)
+        self.visit = walk(builder.certificate(), proof.network, place, pulse=check_time, known=self.visit)
         return claim[~(self.visit.bound[place] > proof.rows.threshold)]
 
     def _prepare(self) -> None:

@@ -145,7 +145,8 @@ def _store(answer: Answer, certificate: Path, judge: Judge, proofs: list[Proof] 
             return replace(answer, reason=proofs, seconds=budget.elapsed)
         rows = range(len(judge.x0))
         try:
-            stored = store_rows(judge, rows, proofs, certificate, lambda: not budget.spent)
+            with budget.enforced():
+                stored = store_rows(judge, rows, proofs, certificate)
         except MemoryError:
             stored = Stored(None, "no certificate was stored: memory ran out")
         return replace(answer, certificate=stored.path, reason=stored.reason, seconds=budget.elapsed)
