@@ -77,6 +77,7 @@ def test_proofs_without_certificates_keep_their_grade_and_say_why(withstand: Com
     done = withstand("verify", *SAMPLES[:-1], "1", "--method", "lp", "--certificate", "kept")
     assert done.code == 0, done.err
     assert "without slack)" in done.out
+    assert "unknown: no certificate" not in done.out
     assert "0 certificates of 1 proofs (for one: no certificate was stored: the method that proved it" in done.out
 
 

@@ -64,7 +64,10 @@ def test_every_proof_of_a_verifier_that_writes_certificates_gets_one_that_checks
                 assert "writes no certificates" in found.reason
                 continue
             assert found.certificate is not None, found.reason
-            assert check(found.certificate, network).holds
+            again = check(found.certificate, network)
+            assert again.holds
+            assert found.report is not None
+            assert found.report.least == pytest.approx(again.least, abs=1e-12)
             assert judge.grade[row] is Grade.LEAVES
             assert proof.is_of(found.certificate)
             proved += 1
@@ -219,10 +222,14 @@ def test_a_claim_that_is_missing_below_a_cut_is_made():
     builder = proof.begin()
     root = np.array([builder.root()])
     builder.claim(root, np.array([0]))
-    builder.cut(root)
+    below = builder.cut(root)
+    builder.claim(below, np.array([1]))
     found = certify(proof)
     assert found.certificate is not None, found.reason
-    assert check(found.certificate, network).holds
+    again = check(found.certificate, network)
+    assert again.holds
+    assert found.report is not None
+    assert found.report.least == pytest.approx(again.least, abs=1e-12)
 
 
 def test_the_judge_raises_the_grade_of_a_proof_and_never_lowers_it():

@@ -225,6 +225,22 @@ def test_boxes_of_a_larger_ball_are_sound_and_only_tighten() -> None:
                 assert bool(((values[name] >= low - 1e-9) & (values[name] <= high + 1e-9)).all())
 
 
+def test_boxes_are_known_only_of_the_ball_they_were_kept_for() -> None:
+    one, two = torch.tensor([True, False]), torch.tensor([False, True])
+    nested, every = Nested(2), torch.arange(2)
+    box = -torch.ones(2, 3), torch.ones(2, 3)
+    nested.ask(every, torch.tensor([0.1, 0.1]).double()).keep({"a": box, "b": box}, one)
+    nested.ask(every, torch.tensor([0.3, 0.3]).double()).keep({"a": box, "c": box}, one)
+    known = nested.ask(every, torch.tensor([0.2, 0.2]).double()).known
+    assert known is not None
+    assert [bool(known[name][1][0].isfinite().all()) for name in "abc"] == [True, False, True]
+    assert not any(bool(end[1].isfinite().any()) for name in "abc" for end in known[name])
+    nested.ask(every, torch.tensor([0.1, 0.4]).double()).keep({"a": box}, two)
+    known = nested.ask(every, torch.tensor([0.2, 0.2]).double()).known
+    assert known is not None
+    assert [bool(known[name][1][1].isfinite().all()) for name in "abc"] == [True, False, False]
+
+
 def test_a_search_cut_short_proves_a_smaller_ball() -> None:
     graph, x0, y = classifier(1)
     start = both_sides(Ends(graph, None, x0, y, Linf(0.5), Argmax(), 0.01), "crown")

@@ -134,8 +134,10 @@ def _prove(
     typer.echo("")
     if result.why:
         typer.echo(result.why)
-    for reason, count in Counter(filter(None, result.reasons)).most_common():
-        bounds = [bound for bound, why in zip(result.bounds, result.reasons, strict=True) if why == reason]
+    told = zip(result.status, result.reasons, result.bounds, strict=True)
+    unknown = [(reason, bound) for status, reason, bound in told if status == "unknown"]
+    for reason, count in Counter(reason for reason, _ in unknown).most_common():
+        bounds = [bound for why, bound in unknown if why == reason]
         typer.echo(f"{count} unknown: {reason}; the best bounds lie between {min(bounds):.4g} and {max(bounds):.4g}")
     typer.echo(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "

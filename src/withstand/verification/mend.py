@@ -249,13 +249,15 @@ class _Mending:
         return np.unique(np.concatenate(fresh))
 
     def _below(self, certificate: Certificate, kept: Array, node: int) -> Array:
-        """The claims below a node, all of whose bounds a new claim there changes."""
+        """The claims below a cut, all of whose bounds a new claim there changes; what was found there is forgotten."""
         children = certificate.nodes.child[node]
         below = np.zeros(len(certificate.nodes), bool)
         while len(children := children[children >= 0]):
             below[children] = True
             children = certificate.nodes.child[children].ravel()
         self.proved[below] = False
+        self.empty[below] = False
+        self.cuts = {pair: gone for pair, gone in self.cuts.items() if not below[pair[0]]}
         return kept[below[certificate.claims.node]]
 
     def _claim(self, node: Array, group: Array, failed: dict[int, _Failed] | None = None) -> Array:

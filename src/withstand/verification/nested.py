@@ -57,12 +57,15 @@ class Nested:
 
     def keep(self, boxes: Mapping[str, Box], wanted: Tensor) -> None:
         """Keep the boxes [K, *shape] of the questions `wanted`, bool [K], for smaller balls."""
-        index = self._index[wanted]
-        for name, ends in boxes.items():
-            if name not in self._held.boxes:
-                self._held.boxes[name] = tuple(end.new_zeros(len(self._held.at), *end.shape[1:]) for end in ends)  # type: ignore[assignment]
-            for held, end in zip(self._held.boxes[name], ends, strict=True):
-                held[index] = end[wanted]
+        index, held = self._index[wanted], self._held.boxes
+        for name in boxes.keys() - held.keys():
+            like = boxes[name][0]
+            unknown = like.new_full((len(self._held.at), *like.shape[1:]), torch.inf)
+            held[name] = -unknown, unknown
+        for name, ends in held.items():
+            given = boxes.get(name, (-torch.inf, torch.inf))
+            for all, end in zip(ends, given, strict=True):
+                all[index] = end[wanted] if isinstance(end, Tensor) else end
         self._held.at[index] = self.radii[wanted]
 
     def reach(self, radius: Tensor, bound: Tensor) -> None:
