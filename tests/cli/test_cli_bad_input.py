@@ -239,3 +239,24 @@ def test_usage_errors_are_exit_2_too(argv: tuple[str, ...], withstand: Command) 
     assert done.code == 2
     assert done.out == ""
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "stray"),
+    [
+        ((*MODEL, *DATA, *THREAT), ("--results", "out.csv")),
+        ((*MODEL, *DATA, *THREAT), ("--timeout", "3")),
+        ((*MODEL, *DATA, *THREAT, "--export", "questions"), ("--method", "crown")),
+        (("--onnx", "net.onnx", "--vnnlib", "prop.vnnlib"), ("--jobs", "2")),
+        (("--instances", "list.csv"), ("--budget", "3s")),
+    ],
+)
+def test_options_that_say_nothing_about_what_is_asked(
+    asked: tuple[str, ...], stray: tuple[str, str], withstand: Command
+) -> None:
+    write_question(1.5)
+    refused(withstand("verify", *asked, *stray), stray[0], "leave it out")
+
+
+def test_a_path_to_check_that_is_not_there(withstand: Command) -> None:
+    refused(withstand("check", "absent"), "There is no 'absent'")

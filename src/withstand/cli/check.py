@@ -32,6 +32,8 @@ def check(
     float64. Of a certificate, or each one in a folder, every bound is computed again by the independent checker; its
     network is --model, or model.onnx in the folder. Exit code 1 when something does not hold.
     """
+    if not path.exists():
+        raise InputError(f"There is no '{path}'; give a run folder, a certificate or a folder of certificates.")
     if path.is_file():
         _certificate(path, model, data, json)
         return

@@ -73,6 +73,7 @@ def verify(
     Otherwise every sample that is right when clean is bounded by one verifier, or with `--export` written as VNN-LIB.
     """
     samples = (model, data, threat)
+    _check_fit(context)
     if export is not None and not (all(samples) and not (onnx or vnnlib or instances)):
         raise InputError("Questions to write (--export) are named by MODEL, --data and --threat, as those to prove.")
     if timeout is not None and not math.isfinite(timeout):
@@ -95,6 +96,22 @@ def verify(
         _prove(model, data, threat, method, property, limit, budget, device, double, certificate, json)
     else:
         raise InputError("Name MODEL, --data and --threat, or VNN-LIB questions: --onnx and --vnnlib, or --instances.")
+
+
+def _check_fit(context: typer.Context) -> None:
+    """Raise InputError where an option was given that says nothing about what is asked."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    of_samples = {"limit", "property"}
+    of_proofs = {"method", "double", "budget", "device"}
+    if given & {"onnx", "vnnlib", "instances"}:
+        what, stray = "questions in VNN-LIB", of_samples | of_proofs | (set() if "instances" in given else {"jobs"})
+    elif "export" in given:
+        what, stray = "questions to write", of_proofs | {"results", "jobs", "certificate"}
+    else:
+        what, stray = "samples", {"timeout", "results", "jobs"}
+    if given & stray:
+        raise InputError(f"The option --{min(given & stray)} is not for {what}; leave it out.")
 
 
 def _prove(
