@@ -6,13 +6,17 @@ import pytest
 import torch
 from tiny import distance_net, random_net
 
+from withstand.checker.check import check
+from withstand.checker.reading import read_network
 from withstand.core.balls import Linf
 from withstand.core.evidence import Grade, Lower
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Linear
+from withstand.graph.onnx_writer import write_onnx
 from withstand.verification import phases
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.methods.branch_and_bound import BranchAndBound
+from withstand.verification.proof import proofs_of
 from withstand.verification.search import search
 
 REFUSED = (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
@@ -85,6 +89,31 @@ def test_branch_and_bound_halves_its_batch_and_keeps_its_search(monkeypatch):
     assert small.domains > 100
     monkeypatch.setattr(phases, "choose", lambda *args: (_ for _ in ()).throw(MemoryError()))
     assert verdict().reason.startswith("memory ran out")
+
+
+def test_domains_whose_children_did_not_fit_are_split_once_in_the_certificate(monkeypatch):
+    graph = random_net([5, 20, 20, 3], 6)
+    x0, y = torch.rand(1, 5, generator=torch.Generator().manual_seed(6), dtype=torch.float64), torch.zeros(1)
+    hard = Linear(torch.tensor([[1.0, -1.0, 0.0]]).double(), torch.tensor([2.0]).double(), torch.tensor([0]))
+    network, jury, real, failed = (
+        read_network(write_onnx(graph)),
+        Judge(graph, None, x0, y, Linf(0.5), hard),
+        phases.bound,
+        [],
+    )
+
+    def bound(network, dual, *rest):
+        if len(dual) > 2 and len(failed) < 2:
+            failed.append(len(dual))
+            raise MemoryError
+        return real(network, dual, *rest)
+
+    (proof,) = proofs_of(network, Linf(0.5), hard, x0, y)
+    monkeypatch.setattr(phases, "bound", bound)
+    assert search(jury, graph, [BranchAndBound()], proofs=[proof])[0].status is Status.PROVED
+    assert failed
+    proof.finish()
+    assert check(proof.builder.certificate(), network).holds
 
 
 def test_other_errors_are_not_swallowed():

@@ -227,15 +227,17 @@ class PhaseTree:
         children, work = retighten(self.network, whole, self.slopes, int(cut.neuron.min()), worth)
         self.work += work + self.how.work(self.network, len(children))
         mix, group, floor = taken.mix.repeat(2, 1), taken.group.repeat(2), taken.bound.repeat(2)
-        node = taken.node.repeat(2)
         kept = (children.low <= children.high).all(1)
-        if self.recorder is not None:
+        children, inside = children[kept], mix[kept]
+        if len(children):
+            found = bound(self.network, children, inside, self.how, self.level)
+        node = taken.node.repeat(2)
+        if self.recorder is not None:  # not before: where memory has run out, the same domains are split again
             node = self.recorder.split(self.network, taken.node, cut.neuron, cut.point)
             self.recorder.hold(self.network, whole[~kept], mix[~kept], group[~kept], node[~kept])
-        children, mix, group, floor, node = children[kept], mix[kept], group[kept], floor[kept], node[kept]
+        mix, group, floor, node = inside, group[kept], floor[kept], node[kept]
         if not len(children):
             return
-        found = bound(self.network, children, mix, self.how, self.level)
         self.count += len(children)
         yield from self._offer(found.point)
         value = found.bound.maximum(floor)
