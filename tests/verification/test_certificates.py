@@ -211,6 +211,12 @@ def test_a_limit_of_time_ends_the_work():
     assert time.monotonic() - began < 5
 
 
+def test_memory_that_runs_out_leaves_a_proof_without_certificate(monkeypatch):
+    _, proof = hinge(0.01)
+    monkeypatch.setattr("withstand.verification.mend.walk", lambda *told: (_ for _ in ()).throw(MemoryError()))
+    assert certify(proof).reason == "memory ran out"
+
+
 def test_a_claim_that_is_missing_below_a_cut_is_made():
     """A cut that knows nothing of a group proves it in no part of what it takes away; mending claims it there."""
     graph, rows = random_net([2, 6, 2], 3, torch.float64), random_rows(2, [1, 1], 5)

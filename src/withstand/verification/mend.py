@@ -20,6 +20,7 @@ from withstand.checker.tree import Trees
 from withstand.checker.validity import validate
 from withstand.checker.visit import Cuts, Visit
 from withstand.core.budget import TimeOver, check_time
+from withstand.verification.memory import is_out_of_memory
 from withstand.verification.mend_split import Split, splits
 from withstand.verification.portfolio import FEW_INPUTS
 from withstand.verification.proof import Proof
@@ -64,6 +65,10 @@ def certify(proof: Proof) -> Certified:
         return _Mending(proof).run()
     except TimeOver:
         return Certified(reason="the time was over before its certificate was checked")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Certified(reason="memory ran out")
 
 
 class _Failed(NamedTuple):

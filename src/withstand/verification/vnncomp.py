@@ -18,7 +18,7 @@ from withstand.core.registry import build
 from withstand.core.runner import run
 from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
-from withstand.verification.certificates import Stored, store_rows
+from withstand.verification.certificates import store_rows
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.network import Network, read_network
 from withstand.verification.portfolio import portfolio
@@ -144,11 +144,8 @@ def _store(answer: Answer, certificate: Path, judge: Judge, proofs: list[Proof] 
         if isinstance(proofs, str):
             return replace(answer, reason=proofs, seconds=budget.elapsed)
         rows = range(len(judge.x0))
-        try:
-            with budget.enforced():
-                stored = store_rows(judge, rows, proofs, certificate)
-        except MemoryError:
-            stored = Stored(None, "no certificate was stored: memory ran out")
+        with budget.enforced():
+            stored = store_rows(judge, rows, proofs, certificate)
         return replace(answer, certificate=stored.path, reason=stored.reason, seconds=budget.elapsed)
     if answer.witness is None:
         return answer
