@@ -7,7 +7,7 @@ from checker.randoms import members, points_of, random_certificate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from withstand.checker.check import check, claim_bounds
+from withstand.checker.check import check, claim_bounds, walk
 from withstand.checker.file import from_bytes, to_bytes
 
 
@@ -38,3 +38,15 @@ def test_bounds_of_random_certificates_hold_at_points(kind, norm, seed):
 
 def test_random_certificates_say_something():
     assert sum(sound(kind, "box", seed) for kind in KINDS for seed in range(3)) > 50
+
+
+@pytest.mark.parametrize("kind", ["fc", "conv", "mixed"])
+def test_a_walk_over_some_claims_from_known_bounds_finds_what_a_whole_one_does(kind):
+    for seed in range(6):
+        net = network(kind, seed)
+        certificate = random_certificate(net, seed)
+        whole = walk(certificate, net)
+        wanted = np.random.default_rng(seed).permutation(len(certificate.claims))[:5]
+        part = walk(certificate, net, wanted, known=whole)
+        assert part.bound[wanted] == pytest.approx(whole.bound[wanted], rel=1e-9, abs=1e-9)
+        assert np.isneginf(part.bound).any()
