@@ -29,13 +29,11 @@ from withstand.verification.problem import Problem
 
 CASES = (
     ("mnist-cnn-small-cert", 0.02),
-    ("mnist-cnn-small-cert", 0.1),
-    ("mnist-cnn-small-cert", 0.3),
     ("mnist-wk17a-0.1", 0.1),
     ("mnist-fc-6x100-nat", 0.01),
     ("mlp-2x256", 0.01),
 )
-FEWER = {"zonotope": 20, "alpha-crown": 20}
+FEWER = {"zonotope": 20, "alpha-crown": 5}
 """Images of methods that are an order dearer."""
 PEER_BATCHES = (100, 10)
 """Images that auto_LiRPA bounds together; the faster stands in the table."""
@@ -78,8 +76,8 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print("| network | radius | method | images | cpu ms | wall ms | certified | mean bound | share of time | higher by |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("network", "radius", "method", "images", "cpu ms", "wall ms", "certified", "bound", "time", "higher by")
+    print(f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|")
     for name, radius in CASES:
         case = pose(given.shared, name, radius, given.images)
         for method in ("ibp", "crown", "zonotope", "alpha-crown"):
@@ -154,7 +152,7 @@ def line(name: str, radius: float, method: str, found: Result, ours: Result | No
     if ours is not None:
         more = ours.margin - found.margin
         text += f" {ours.cpu / found.cpu:.3f} | {float(more.mean()):+.5f} (least {float(more.min()):+.5f})"
-    print(text if ours is not None else f"{text} | ", "|", flush=True)
+    print(text if ours is not None else f"{text} |", "|", flush=True)
 
 
 if __name__ == "__main__":
