@@ -8,13 +8,14 @@ from torch import Tensor
 
 from withstand.bounds.patterns import Coefficients, Pattern, Pointwise
 from withstand.bounds.rule import Box
+from withstand.core.threat import products
 
 
 def dot(rows: Tensor, constant: Tensor) -> Tensor:
     """rows [B, R, *shape] times constants [B or 1, *shape], summed: [B, R]. Zero times infinity is zero."""
     flat, column = rows.flatten(2), constant.flatten(1)
     column = column.expand(len(flat), -1)
-    product = torch.bmm(flat, column[:, :, None]).squeeze(2)
+    product = products(flat, column)
     if bool(product.isnan().any()):
         product = torch.where(flat == 0, 0.0, flat * column[:, None]).sum(2)
     return product

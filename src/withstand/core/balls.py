@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.rng import RowRandom
-from withstand.core.threat import Threat, rowwise, vector_norm
+from withstand.core.threat import Threat, products, rowwise, vector_norm
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Linf(Threat):
         low, high = self.box(x0)
         centre, half = (low + high) / 2, (high - low) / 2
         flat = rows.flatten(2)
-        reach = torch.bmm(flat.abs(), half.flatten(1)[:, :, None]).squeeze(2)
-        return torch.bmm(flat, centre.flatten(1)[:, :, None]).squeeze(2) - reach
+        reach = products(flat.abs(), half.flatten(1))
+        return products(flat, centre.flatten(1)) - reach
 
 
 class _Ball(Threat):
@@ -49,9 +49,9 @@ class _Ball(Threat):
     dual = math.nan
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        flat, start = rows.flatten(2), x0.flatten(1)[:, :, None]
+        flat = rows.flatten(2)
         size = torch.linalg.vector_norm(flat, self.dual, dim=2)
-        by_norm = torch.bmm(flat, start).squeeze(2) - self.reaches(size) * size
+        by_norm = products(flat, x0.flatten(1)) - self.reaches(size) * size
         return torch.maximum(by_norm, Linf(self.radius, self.domain, scale=self.scale).lowest(x0, rows))
 
     def _room(self, x0: Tensor, grad: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
-from withstand.core.threat import Threat
+from withstand.core.threat import Threat, products
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Box(Threat):
         return ((x >= low) & (x <= high)).flatten(1).all(1)
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        low, high = (edge.flatten(1)[:, :, None] for edge in self._edges(x0, inwards=False))
+        low, high = (edge.flatten(1) for edge in self._edges(x0, inwards=False))
         flat = rows.flatten(2)
-        return (torch.bmm(flat.clamp(min=0), low) + torch.bmm(flat.clamp(max=0), high)).squeeze(2)
+        return products(flat.clamp(min=0), low) + products(flat.clamp(max=0), high)
 
 
 def _round(exact: Tensor, near: Tensor, up: bool) -> Tensor:

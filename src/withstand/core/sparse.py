@@ -11,7 +11,7 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
 from withstand.core.spatial import as_images, from_images
-from withstand.core.threat import Threat
+from withstand.core.threat import Threat, products
 
 EDGE = 1e-6
 """What a radius may miss a whole number of pixels by."""
@@ -96,7 +96,7 @@ class Sparse(Threat):
         """Of rows [B, R, channels, height, width] over maps [B, channels, height, width]."""
         up, down = ((maps - edge)[:, None] for edge in self.domain)
         gain = (rows.clamp(min=0) * up).addcmul_(rows.clamp(max=0), down).clamp_(min=0).sum(2)
-        return torch.bmm(rows.flatten(2), maps.flatten(1)[:, :, None]).squeeze(2) - self.most(gain)
+        return products(rows.flatten(2), maps.flatten(1)) - self.most(gain)
 
     def deploy(self, x0: Tensor, x: Tensor) -> Tensor:
         """Pixels that have not changed stay as they are to the bit."""

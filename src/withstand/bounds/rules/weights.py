@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,17 +11,7 @@ from withstand.graph import ops
 
 
 def _linear(rows: Tensor, position: int, args: Sequence[Any]) -> Tensor:
-    """Rows [B, R, *out] times the weights, without the neurons that no row of a sample sees: those behind it that are
-    off."""
-    weight = args[1]
-    if rows.dim() > 3 or rows.shape[1] < 16:
-        return rows @ weight
-    seen = (rows != 0).any(1)
-    count = int(seen.sum(1).max())
-    if 4 * count > 3 * len(weight):
-        return rows @ weight
-    index = seen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.bmm(rows.gather(2, index[:, None].expand(-1, rows.shape[1], -1)), weight[index])
+    return rows @ args[1]
 
 
 def _linear_forward(x: Tensor, position: int, args: Sequence[Any]) -> Tensor:
