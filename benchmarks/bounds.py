@@ -81,7 +81,7 @@ def main() -> None:
     for name, radius in CASES:
         case = pose(given.shared, name, radius, given.images)
         for method in ("ibp", "crown", "zonotope", "alpha-crown"):
-            small = case.first(FEWER.get(method, given.images))
+            small = case.first(min(given.images, FEWER.get(method, given.images)))
             ours = fastest(lambda small=small, method=method: own(small, method), given.repeats)
             line(name, radius, method, ours)
             if given.peer and method in ("crown", "alpha-crown"):

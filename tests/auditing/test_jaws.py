@@ -58,7 +58,7 @@ def test_with_time_to_spare_the_last_verifier_goes_on_until_the_jaws_meet() -> N
     assert long.certified_accuracy == long.attacked_accuracy
     assert long.seconds.total < 300
     late = [sample for sample in samples.values() if sample.method == "branch-and-bound"]
-    assert {sample.status for sample in late} == {"proved", "refuted"}
+    assert len(late) == short.counts.unknown
     for sample in late:
         assert (sample.certified_radius if sample.status == "proved" else sample.attacked_radius) == 0.35
     assert checked.ok, checked.failures
