@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from withstand.core.evidence import Evidence
 from withstand.core.registry import Count, Positive, verifier
+from withstand.verification.falsify import falsify
 from withstand.verification.phase_reach import tell_reach
 from withstand.verification.phases import PhaseTree, plant
 from withstand.verification.problem import Problem
@@ -19,9 +20,10 @@ class BranchAndBound:
 
     Each question is reduced to the neurons that linear bounds leave undecided. Domains of the least bound come first.
     Questions take turns, those of the best bounds first, each turn with four times the work of the one before, so that
-    easy ones do not wait for hard ones. Complete for ReLU networks over boxes, up to rounding. ReLUs and their kin are
-    split at kinks; smooth functions, and the inputs of products, softmax and maxima, near where the bound is least
-    or in the middle, again and again until they are too narrow. Functions of very many inputs are not split.
+    easy ones do not wait for hard ones; after each turn PGD looks for violations from the worst domains. Complete for
+    ReLU networks over boxes, up to rounding. ReLUs and their kin are split at kinks; smooth functions, and the inputs
+    of products, softmax and maxima, near where the bound is least or in the middle, again and again until they are too
+    narrow. Functions of very many inputs are not split.
 
     steps: gradient steps on every new domain. effort: billions of multiplications a question at most, after which it is
     given up (none: no limit); one core does a few of them a second. With such a limit, questions whose first bound lies
@@ -62,6 +64,8 @@ class BranchAndBound:
                 elif limit == self.effort:
                     stop = f"the search passed its limit effort={self.effort:g}"
                 else:
-                    waiting.append(tree)
+                    yield from falsify(tree)
+                    if problem.open[tree.question]:
+                        waiting.append(tree)
             trees, limit = waiting, 4 * limit
         return stop
