@@ -29,6 +29,9 @@ Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 """Type of a parameter that is a positive number (checked by `build`)."""
 
+NonNegative = Annotated[float, Ge(0)]
+"""Type of a parameter that is zero or a positive number (checked by `build`)."""
+
 Share = Annotated[float, Gt(0), Le(1)]
 """Type of a parameter that is a share of a whole, above 0 and at most 1 (checked by `build`)."""
 
@@ -36,6 +39,8 @@ FOLDERS = {
     "attack": "withstand.attacks",
     "universal": "withstand.attacks.universal",
     "verifier": "withstand.verification.methods",
+    "objective": "withstand.hardening.objectives",
+    "addition": "withstand.hardening.additions",
 }
 """Kind of component to the package whose modules define it; entry points of the group `withstand.<kind>s` add to it."""
 

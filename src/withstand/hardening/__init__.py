@@ -1,0 +1,1 @@
+"""Training models that withstand: objectives, additions to them, and a thin trainer."""

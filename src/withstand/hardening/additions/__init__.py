@@ -1,0 +1,1 @@
+"""Additions to objectives, one file each; `withstand.core.registry` finds every module here."""

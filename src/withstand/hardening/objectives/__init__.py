@@ -1,0 +1,1 @@
+"""Training objectives, one file each; `withstand.core.registry` finds every module here."""

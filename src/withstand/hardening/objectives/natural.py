@@ -1,0 +1,26 @@
+"""Plain training."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from withstand.hardening.objective import Loss, Model, Objective, objective
+from withstand.hardening.state import State
+
+
+@objective
+class Natural(Objective):
+    """Cross-entropy of the clean inputs: the baseline that a hardened model is compared with.
+
+    Reference: I. Goodfellow, Y. Bengio and A. Courville, Deep Learning, section 6.2.2, MIT Press, 2016. smoothing: the
+    share of a label's mass that is spread over all classes (0: none).
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ()
+
+    smoothing: float = 0.0
+
+    def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
+        value = F.cross_entropy(model(x), y, label_smoothing=self.smoothing)
+        return Loss(value, {"clean": value.detach()})
