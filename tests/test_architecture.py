@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "io": BASE | {"builtin", "io"},
     "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
-    "reporting": {"core.records", "core.run_files", "core.tally", "core.errors", "reporting"},
+    "reporting": {"core.records", "core.records_harden", "core.run_files", "core.tally", "core.errors", "reporting"},
     "auditing": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
     "cli": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
 }
