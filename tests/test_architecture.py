@@ -22,9 +22,11 @@ ROOMS: dict[str, set[str]] = {
     "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
     "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening"},
-    "reporting": {"core.records", "core.run_files", "core.tally", "core.errors", "reporting"},
-    "auditing": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
-    "cli": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
+    "reporting": {"core.records", "core.records_harden", "core.run_files", "core.tally", "core.errors", "reporting"},
+    "auditing": BASE
+    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "hardening", "reporting", "auditing"},
+    "cli": BASE
+    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "hardening", "reporting", "auditing", "cli"},
 }
 """Room to the rooms (or modules) it may import, itself included."""
 

@@ -59,12 +59,13 @@ class Alarm(Record):
 
 
 class Check(Record):
-    """One finding of the doctor."""
+    """One finding of the doctor, or on masked gradients. samples: the numbers of those it is about, where some are."""
 
     name: str
     outcome: Literal["pass", "note", "warn", "fail"]
     sentence: str
     figures: dict[str, Any] = Field(default_factory=dict)
+    samples: list[int] = Field(default_factory=list)
 
 
 class AttackRecord(Record):

@@ -1,36 +1,70 @@
-"""Reading the two files of records in a run folder: run.json and samples.jsonl."""
+"""Reading the files of records in a run folder: run.json with samples.jsonl, or with epochs.jsonl."""
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from withstand.core.errors import InputError
-from withstand.core.records import VERSION, RunRecord, SampleRecord
+from withstand.core.records import VERSION, Record, RunRecord, SampleRecord
+from withstand.core.records_harden import EpochRecord, HardenRecord
+
+R = TypeVar("R", bound=Record)
 
 
 def read_run_record(path: Path) -> RunRecord:
-    """The record in a run.json. Raises InputError when it is missing, of another version or unreadable."""
+    """The record in the run.json of an audit or an attack. Raises InputError when it is missing, of another version or
+    kind, or unreadable."""
+    return _read_record(path, RunRecord, "audit")
+
+
+def read_harden_record(path: Path) -> HardenRecord:
+    """The record in the run.json of a training run. Raises InputError as `read_run_record` does."""
+    return _read_record(path, HardenRecord, "harden")
+
+
+def is_harden_run(path: Path) -> bool:
+    """Whether a run.json is that of a training run; False also where it cannot be read."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and held.get("kind") == "harden"
+
+
+def _read_record(path: Path, form: type[R], verb: str) -> R:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path.parent} holds no run.json; give the folder that `withstand audit` wrote.") from None
+        raise InputError(f"{path.parent} holds no run.json; give the folder that `withstand {verb}` wrote.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a run folder that you may read.") from None
-    try:
-        version = json.loads(text).get("version")
-    except (json.JSONDecodeError, AttributeError):
-        raise InputError(f"{path} is not a run record; give the folder that `withstand audit` wrote.") from None
+    held = _parsed(text)
+    if held is None:
+        raise InputError(f"{path} is not a run record; give the folder that `withstand {verb}` wrote.")
+    kind = held.get("kind", "audit")
+    if (kind == "harden") != (form is HardenRecord):
+        raise InputError(f"{path} is the record of another kind of run; give the folder that `withstand {verb}` wrote.")
+    version = held.get("version")
     if version != VERSION:
         raise InputError(
             f"{path} has records of version {version}, and this withstand reads version {VERSION}; "
             "render it with the withstand that wrote it, or a newer one."
         )
     try:
-        return RunRecord.model_validate_json(text)
+        return form.model_validate_json(text)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InputError(f"{path} is damaged at {where!r}; restore the file or audit again.") from None
+        raise InputError(f"{path} is damaged at {where!r}; restore the file or {verb} again.") from None
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        held = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return held if isinstance(held, dict) else None
 
 
 def read_sample_records(path: Path) -> list[SampleRecord]:
@@ -39,21 +73,32 @@ def read_sample_records(path: Path) -> list[SampleRecord]:
     A torn last line, left by a killed run, is passed over, and a file that is not there holds none.
     Raises InputError when the file cannot be read or a line in the middle is damaged.
     """
+    found = {one.id: one for one in _read_lines(path, SampleRecord, "the next audit redoes it")}
+    return [found[key] for key in sorted(found)]
+
+
+def read_epoch_records(path: Path) -> list[EpochRecord]:
+    """The records in an epochs.jsonl by epoch; of several lines about one epoch, as a resumed run may write, the last
+    counts. Torn lines, files that are not there and errors as `read_sample_records`."""
+    found = {one.epoch: one for one in _read_lines(path, EpochRecord, "render the rest")}
+    return [found[key] for key in sorted(found)]
+
+
+def _read_lines(path: Path, form: type[R], then: str) -> list[R]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a run folder that you may read.") from None
-    found: dict[int, SampleRecord] = {}
+    found: list[R] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            sample = SampleRecord.model_validate_json(line)
+            found.append(form.model_validate_json(line))
         except ValidationError:
             if number == len(lines):
                 break
-            raise InputError(f"Line {number} of {path} is damaged; remove it and the next audit redoes it.") from None
-        found[sample.id] = sample
-    return [found[key] for key in sorted(found)]
+            raise InputError(f"Line {number} of {path} is damaged; remove it and {then}.") from None
+    return found
