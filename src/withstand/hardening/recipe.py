@@ -55,13 +55,18 @@ class Recipe:
         parts.append(f"{self.epochs} epochs of batches of {self.batch}")
         momentum = f" (momentum {self.momentum:g})" if self.optimiser == "sgd" else ""
         parts.append(f"{self.optimiser}{momentum} at {self.rate:g}, {self._schedule()}")
-        parts += [f"weight decay {self.decay:g}"] * (self.decay > 0)
-        if self.ramp[1] > 0:
+        if self.decay:
+            parts.append(f"weight decay {self.decay:g}")
+        if self.ramp[1]:
             parts.append(f"radius from 0 to full between {self.ramp[0]:.0%} and {self.ramp[1]:.0%} of the training")
-        parts += [f"trained at {self.widen:.4g} of the threat's radius"] * (self.widen != 1)
-        parts += [f"gradients clipped to {self.clip:g}"] * (self.clip is not None)
-        parts += [f"averaged weights (decay {self.average:g})"] * (self.average is not None)
-        parts += [f"images augmented by {self.augment}"] * (self.augment != "none")
+        if self.widen != 1:
+            parts.append(f"trained at {self.widen:.4g} of the threat's radius")
+        if self.clip is not None:
+            parts.append(f"gradients clipped to {self.clip:g}")
+        if self.average is not None:
+            parts.append(f"averaged weights (decay {self.average:g})")
+        if self.augment != "none":
+            parts.append(f"images augmented by {self.augment}")
         return "; ".join(parts) + f". Source: {self.source}."
 
     def _schedule(self) -> str:
