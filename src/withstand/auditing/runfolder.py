@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from withstand.core.errors import InputError
 from withstand.core.records import RunRecord, SampleRecord, Summary
-from withstand.core.run_files import read_run_record, read_sample_records
+from withstand.core.run_files import read_run_record, read_sample_records, replacing
 from withstand.io.witness import Witness
 
 HOME = Path("runs")
@@ -86,14 +86,8 @@ class RunFolder:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file of the folder so that a reader sees the old content or the new one."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.tmp")
-        with beside.open("wb") as file:
+        with replacing(self.path / name) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
 
     def read_samples(self) -> list[SampleRecord]:
         """Every finished sample. A last line torn by a kill is no record; a broken line elsewhere is an InputError."""

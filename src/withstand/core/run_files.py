@@ -1,8 +1,12 @@
-"""Reading the files of records in a run folder: run.json with samples.jsonl, or with epochs.jsonl."""
+"""Reading the files of records in a run folder: run.json with samples.jsonl, or with epochs.jsonl; and replacing any
+file at once."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -11,6 +15,19 @@ from withstand.core.records import VERSION, Record, RunRecord, SampleRecord
 from withstand.core.records_harden import EpochRecord, HardenRecord
 
 R = TypeVar("R", bound=Record)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when it is whole and on the disk: readers, and a process killed at
+    any moment, leave the old content or the new one. Its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def read_run_record(path: Path) -> RunRecord:

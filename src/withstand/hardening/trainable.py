@@ -1,0 +1,45 @@
+"""A module to train: the user's own, or one made from a graph."""
+
+import torch
+from torch import Tensor, nn
+
+from withstand.core.errors import InputError
+
+
+def check_trainable(module: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    """Raise InputError, one sentence, when a module cannot learn from samples x [N, *shape] with classes y [N] (-1: no
+    label): it has no weights or passes no gradient, the optimiser moves other weights, or a label is no class of it."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    if not learned:
+        raise InputError(
+            "The model has no weights that can learn; give a module with parameters that require gradients."
+        )
+    known = {id(p) for p in learned}
+    if any(id(p) not in known for group in optimiser.param_groups for p in group["params"]):
+        raise InputError(
+            "The optimiser moves weights that are not the model's; make it from `module.parameters()` after "
+            "`objective.prepare(module)`."
+        )
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    at = x[:2].to(learned[0].device).detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            outputs = module(at)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        what = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise InputError(f"Training needs one row of class scores an input, and the model's outputs are {what}.")
+    slopes = torch.autograd.grad(outputs.sum(), [at, *learned], allow_unused=True) if outputs.requires_grad else [None]
+    if slopes[0] is None or all(slope is None for slope in slopes[1:]):
+        raise InputError(
+            "The model passes no gradient from its outputs to its weights and inputs; take out what cuts it off, such "
+            "as `detach` or `argmax`."
+        )
+    if len(y) and not -1 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:
+        raise InputError(
+            f"Labels go from {int(y.min())} to {int(y.max())}, and the model has the classes 0 to "
+            f"{outputs.shape[1] - 1}; give labels in that range."
+        )
