@@ -1,4 +1,4 @@
-"""Whether a training has lost its robustness from one epoch to the next, and what to do about a loss that is no number."""
+"""Whether a training has lost its robustness from one epoch to the next; the advice where its loss is no number."""
 
 from dataclasses import dataclass
 from pathlib import Path

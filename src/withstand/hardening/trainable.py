@@ -1,9 +1,32 @@
-"""A module to train: the user's own, or one made from a graph."""
+"""A module to train: a copy of the user's own, or one made from a graph; and whether it can learn."""
+
+import copy
 
 import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
+from withstand.graph.model import Model
+from withstand.hardening.layers import Layers
+
+
+def trainable(model: Model) -> nn.Module:
+    """A module of the model's function whose weights learn: a copy of the given one if it has parameters, all of which
+    learn if none was set to; else PyTorch layers made from the graph (see `withstand.hardening.layers`).
+
+    Raises InputError when there is neither, or nothing in it to learn.
+    """
+    if any(p.is_floating_point() for p in model.module.parameters()):
+        module = copy.deepcopy(model.module)
+        if not any(p.requires_grad for p in module.parameters()):
+            module.requires_grad_(True)
+        return module
+    if model.graph is None:
+        raise InputError(f"{model.name} has no weights that can learn: {model.why_no_graph}")
+    module = Layers(model.graph)
+    if not any(True for _ in module.parameters()):
+        raise InputError(f"{model.name} has no weights that can learn; give a network with layers.")
+    return module
 
 
 def check_trainable(module: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
