@@ -1,0 +1,47 @@
+"""What a set of weights withstands on held-out samples: an audit, and the accuracy that one attack alone leaves."""
+
+from pathlib import Path
+
+from withstand.auditing.audit import Audit, audit
+from withstand.auditing.plan import make_plan
+from withstand.core.records import Plan
+from withstand.core.records_harden import Standing
+from withstand.core.registry import build
+from withstand.core.runner import run
+from withstand.core.threat import Threat
+from withstand.graph.model import Model
+from withstand.io.data import Data
+
+PGD = "pgd:steps=40"
+"""The attack whose accuracy is told by itself; `withstand.attacks.pgd` with as many steps as its paper takes on MNIST."""
+
+VERIFIERS = ("ibp", "crown")
+"""Proofs of the audits before and after a training: the cheap ones. `withstand audit` looks for more."""
+
+
+def plan_of(model: str, data: Data, threat: Threat, limit: int, seed: int) -> Plan:
+    """The plan of an audit before or after a training."""
+    plan = make_plan(model, data.name, threat, limit=limit, seed=seed)
+    return plan.model_copy(update={"verifiers": list(VERIFIERS)})
+
+
+def stand(model: Model, data: Data, threat: Threat, limit: int, seed: int, out: Path) -> tuple[Standing, Audit]:
+    """The figures of a model on the first `limit` samples of held-out data, with the audit they come from, in `out`.
+
+    The model is in eval mode, on the CPU and in float32. PGD counts by itself on all samples, so that it can be
+    compared with the attacks together.
+    """
+    plan = plan_of(model.name, data, threat, limit, seed)
+    found = audit(model, data, threat=threat, out=out, plan=plan)
+    held = data.head(limit)
+    alone = run(build("attack", PGD), model, held.x, held.y, threat, ids=held.ids, seed=seed)
+    right = (alone.margin > 0) & (alone.clean_margin > 0)
+    standing = Standing(
+        n=found.n,
+        clean_accuracy=found.clean_accuracy,
+        pgd_accuracy=float(right.double().mean()),
+        pgd_attack=PGD,
+        attacked_accuracy=found.attacked_accuracy,
+        certified_accuracy=found.certified_accuracy,
+    )
+    return standing, found
