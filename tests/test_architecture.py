@@ -22,9 +22,20 @@ ROOMS: dict[str, set[str]] = {
     "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
     "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening"},
-    "reporting": {"core.records", "core.run_files", "core.tally", "core.errors", "reporting"},
-    "auditing": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing"},
-    "cli": BASE | {"bounds", "checker", "attacks", "builtin", "io", "verification", "reporting", "auditing", "cli"},
+    "reporting": {
+        "core.records",
+        "core.smoothing_records",
+        "core.smoothing_tally",
+        "core.run_files",
+        "core.tally",
+        "core.errors",
+        "reporting",
+    },
+    "smoothing": {"core", "smoothing"},
+    "auditing": BASE
+    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "smoothing", "reporting", "auditing"},
+    "cli": BASE
+    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "smoothing", "reporting", "auditing", "cli"},
 }
 """Room to the rooms (or modules) it may import, itself included."""
 
