@@ -12,6 +12,7 @@ SOURCE = ROOT / "src" / "withstand"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {"core", "graph"}
+WORK = BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening", "smoothing"}
 ROOMS: dict[str, set[str]] = {
     "core": {"core"},
     "graph": BASE,
@@ -22,11 +23,19 @@ ROOMS: dict[str, set[str]] = {
     "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
     "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening"},
-    "reporting": {"core.records", "core.records_harden", "core.run_files", "core.tally", "core.errors", "reporting"},
-    "auditing": BASE
-    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "hardening", "reporting", "auditing"},
-    "cli": BASE
-    | {"bounds", "checker", "attacks", "builtin", "io", "verification", "hardening", "reporting", "auditing", "cli"},
+    "reporting": {
+        "core.records",
+        "core.records_harden",
+        "core.smoothing_records",
+        "core.smoothing_tally",
+        "core.run_files",
+        "core.tally",
+        "core.errors",
+        "reporting",
+    },
+    "smoothing": {"core", "smoothing"},
+    "auditing": WORK | {"checker", "reporting", "auditing"},
+    "cli": WORK | {"checker", "reporting", "auditing", "cli"},
 }
 """Room to the rooms (or modules) it may import, itself included."""
 

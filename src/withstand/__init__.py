@@ -1,8 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `doctor`, `replay`, `report`,
-`ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda` lets attacks
-see through layers without a useful gradient; `out[3] > out[other]` is a property.
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `doctor`, `replay`,
+`report`, `ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda`
+lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
+    from withstand.auditing.smooth import smooth
     from withstand.core.outputs import other, out
     from withstand.graph.bpda import bpda
     from withstand.io.witness import replay
@@ -36,6 +37,7 @@ __all__ = [
     "radius",
     "replay",
     "report",
+    "smooth",
     "verify",
 ]
 
@@ -52,6 +54,7 @@ _HOME = {
     "radius": "withstand.auditing.radius",
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
+    "smooth": "withstand.auditing.smooth",
     "verify": "withstand.auditing.single",
 }
 

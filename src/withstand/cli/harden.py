@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from withstand.cli import options
-from withstand.cli.output import only_results_on_stdout, percent, print_json, print_table
+from withstand.cli.output import only_results_on_stdout, print_json
 
 if TYPE_CHECKING:
-    from withstand.auditing.harden import Hardened
-    from withstand.core.records_harden import EpochRecord
+    pass
 
 
 def harden(
@@ -49,7 +48,9 @@ def harden(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that the run folder holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training that the run folder holds.")
+    ] = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     json: options.Json = False,

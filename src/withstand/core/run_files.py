@@ -1,5 +1,5 @@
-"""Reading the files of records in a run folder: run.json with samples.jsonl, or with epochs.jsonl; and replacing any
-file at once."""
+"""Reading the files of records in a run folder: one that is a whole record, and one that grows by lines; and replacing
+any file at once."""
 
 import json
 import os
@@ -31,37 +31,52 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_run_record(path: Path) -> RunRecord:
-    """The record in the run.json of an audit or an attack. Raises InputError when it is missing, of another version or
-    kind, or unreadable."""
-    return _read_record(path, RunRecord, "audit")
+    """The record in the run.json of an audit or an attack. See `read_whole`."""
+    return read_whole(path, RunRecord, "audit")
 
 
 def read_harden_record(path: Path) -> HardenRecord:
-    """The record in the run.json of a training run. Raises InputError as `read_run_record` does."""
-    return _read_record(path, HardenRecord, "harden")
+    """The record in the run.json of a training run. See `read_whole`."""
+    return read_whole(path, HardenRecord, "harden")
+
+
+def read_sample_records(path: Path) -> list[SampleRecord]:
+    """The records in a samples.jsonl by sample. See `read_lines`."""
+    return read_lines(path, SampleRecord, "id", "the next audit redoes it")
+
+
+def read_epoch_records(path: Path) -> list[EpochRecord]:
+    """The records in an epochs.jsonl by epoch. See `read_lines`."""
+    return read_lines(path, EpochRecord, "epoch", "render the rest")
 
 
 def is_harden_run(path: Path) -> bool:
     """Whether a run.json is that of a training run; False also where it cannot be read."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        held = _parsed(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return False
-    return isinstance(held, dict) and held.get("kind") == "harden"
+    return held is not None and held.get("kind") == "harden"
 
 
-def _read_record(path: Path, form: type[R], verb: str) -> R:
+def read_whole(path: Path, form: type[R], verb: str) -> R:
+    """The record that a file holds, as the verb wrote it.
+
+    Raises InputError when it is missing, of another version or kind, or unreadable.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path.parent} holds no run.json; give the folder that `withstand {verb}` wrote.") from None
+        raise InputError(
+            f"{path.parent} holds no {path.name}; give the folder that `withstand {verb}` wrote."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a run folder that you may read.") from None
     held = _parsed(text)
     if held is None:
         raise InputError(f"{path} is not a run record; give the folder that `withstand {verb}` wrote.")
-    kind = held.get("kind", "audit")
-    if (kind == "harden") != (form is HardenRecord):
+    kind = form.model_fields.get("kind")
+    if held.get("kind") != (None if kind is None else kind.default):
         raise InputError(f"{path} is the record of another kind of run; give the folder that `withstand {verb}` wrote.")
     version = held.get("version")
     if version != VERSION:
@@ -76,46 +91,36 @@ def _read_record(path: Path, form: type[R], verb: str) -> R:
         raise InputError(f"{path} is damaged at {where!r}; restore the file or {verb} again.") from None
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        held = json.loads(text)
-    except json.JSONDecodeError:
-        return None
-    return held if isinstance(held, dict) else None
-
-
-def read_sample_records(path: Path) -> list[SampleRecord]:
-    """The records in a samples.jsonl by sample; of several lines about one sample the last counts.
+def read_lines(path: Path, form: type[R], key: str, then: str) -> list[R]:
+    """The records in a file that grows by lines, in the order of their field `key`; of several lines with the same one
+    the last counts.
 
     A torn last line, left by a killed run, is passed over, and a file that is not there holds none.
-    Raises InputError when the file cannot be read or a line in the middle is damaged.
+    Raises InputError, which says what happens `then`, when the file cannot be read or a line in the middle is damaged.
     """
-    found = {one.id: one for one in _read_lines(path, SampleRecord, "the next audit redoes it")}
-    return [found[key] for key in sorted(found)]
-
-
-def read_epoch_records(path: Path) -> list[EpochRecord]:
-    """The records in an epochs.jsonl by epoch; of several lines about one epoch, as a resumed run may write, the last
-    counts. Torn lines, files that are not there and errors as `read_sample_records`."""
-    found = {one.epoch: one for one in _read_lines(path, EpochRecord, "render the rest")}
-    return [found[key] for key in sorted(found)]
-
-
-def _read_lines(path: Path, form: type[R], then: str) -> list[R]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a run folder that you may read.") from None
-    found: list[R] = []
+    found: dict[int, R] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            found.append(form.model_validate_json(line))
+            record = form.model_validate_json(line)
         except ValidationError:
             if number == len(lines):
                 break
             raise InputError(f"Line {number} of {path} is damaged; remove it and {then}.") from None
-    return found
+        found[getattr(record, key)] = record
+    return [found[key] for key in sorted(found)]
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        held = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return held if isinstance(held, dict) else None

@@ -8,10 +8,17 @@ from typing import Any
 
 from withstand.core.records import CurvePoint
 from withstand.reporting.run import Run
+from withstand.reporting.smoothed import SmoothedRun
 from withstand.reporting.words import percent
 
-CERTIFIED, ATTACKED, GAP, INK = "#0072b2", "#d55e00", "#56b4e9", "#010203"
-_OF_PAGE = {CERTIFIED: "var(--blue)", ATTACKED: "var(--vermillion)", GAP: "var(--sky)", INK: "currentColor"}
+CERTIFIED, ATTACKED, GAP, SMOOTHED, INK = "#0072b2", "#d55e00", "#56b4e9", "#cc79a7", "#010203"
+_OF_PAGE = {
+    CERTIFIED: "var(--blue)",
+    ATTACKED: "var(--vermillion)",
+    GAP: "var(--sky)",
+    SMOOTHED: "var(--purple)",
+    INK: "currentColor",
+}
 """What stands in the page for the colours matplotlib draws with, so that light and dark pages set their own."""
 
 
@@ -55,6 +62,30 @@ def side_by_side(runs: list[Run]) -> Figure | None:
         axes.set_title(_plain(run.record.plan.model), fontsize=10, color=INK)
         _draw(axes, measured(run), labels=False)
     return Figure(_svg(drawing), " ".join(_sentence(run, measured(run)) for run in drawn))
+
+
+def smoothed_curve(run: SmoothedRun) -> Figure | None:
+    """Certified accuracy of the smoothed model over the radius, with the cap marked; None where no radius is told.
+
+    It falls at the radius of every sample that the smoothed model answers right; these are statistics."""
+    cap = None if run.summary is None else run.summary.cap
+    if run.summary is None or cap is None:
+        return None
+    drawing, axes = _canvas(7.2, 3.5, "l2")
+    ends = sorted(s.radius for s in run.samples if s.right and s.radius is not None)
+    held = [(len(ends) - k) / len(run.samples) for k in range(len(ends) + 1)]
+    radii = [0.0, *ends, 1.06 * cap]
+    axes.step(radii, [held[0], *held], where="pre", color=SMOOTHED, linewidth=1.8)
+    axes.set_xlim(0, radii[-1])
+    axes.axvline(cap, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    _label(axes, f"cap: {cap:.4g}", (cap, 1), (-6, 2), INK, ha="right", va="bottom")
+    _label(axes, "smoothed (statistical)", (0, held[0]), (8, 6), SMOOTHED, va="bottom", fontweight="bold")
+    told = "; ".join(f"above {p.radius:.4g} {percent(p.certified, run.summary.n, 'low')}" for p in run.summary.curve)
+    return Figure(
+        _svg(drawing),
+        f"{run.record.plan.model} smoothed, statistically certified accuracy over the l2 radius: {told}; "
+        f"no radius exceeds the cap {cap:.4g}.",
+    )
 
 
 def measured(run: Run) -> list[CurvePoint]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from withstand.core.errors import InputError
-from withstand.reporting import figures, words
+from withstand.reporting import figures, smoothed, words
 from withstand.reporting.run import Run, read_run
+from withstand.reporting.smoothed import SmoothedRun, is_smoothed, read_smoothed
 from withstand.reporting.table import methods, table
 from withstand.reporting.witnesses import galleries, worst
 
@@ -24,13 +25,17 @@ AnyPath = str | PathLike[str]
 def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> Path:
     """Write the page of a run folder, or one page that lays several run folders side by side; return its path.
 
-    folder: what `withstand audit` wrote; a list for several. out: the file to write; by default `report.html` in the
-    run folder, or `index.html` in the folder that holds all of them. The page is one file, refers to nothing outside
-    itself (the page of several runs links to their reports) and appears whole or not at all.
+    folder: what `withstand audit`, `attack` or `smooth` wrote; a list, without the last, for several. out: the file to
+    write; by default `report.html` in the run folder, or `index.html` in the folder that holds all of them. The page is
+    one file, refers to nothing outside itself (the page of several runs links to their reports) and appears whole or
+    not at all.
 
     Raises InputError when a folder holds no readable run or the file cannot be written.
     """
     if isinstance(folder, str | PathLike):
+        if is_smoothed(folder):
+            vote = read_smoothed(folder)
+            return _write(Path(out) if out else vote.folder / "report.html", render_smoothed(vote))
         run = read_run(folder)
         target = Path(out) if out else run.folder / "report.html"
         return _write(target, render(run))
@@ -65,7 +70,34 @@ def render(run: Run) -> str:
             methods=methods(run),
             css=_asset("page.css"),
             script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            script_hash=_hash(script),
+        )
+    )
+
+
+def render_smoothed(run: SmoothedRun) -> str:
+    """The HTML page of one run of randomised smoothing."""
+    script = _asset("table.js")
+    return (
+        _environment()
+        .get_template("smoothed.html.j2")
+        .render(
+            run=run,
+            record=run.record,
+            plan=run.record.plan,
+            origin=run.record.origin,
+            summary=run.summary,
+            headline=smoothed.headline(run),
+            notice=smoothed.notice(run),
+            together=smoothed.together(run),
+            parts=smoothed.parts(run),
+            meaning=smoothed.MEANING,
+            command=smoothed.command(run.record.plan),
+            figure=figures.smoothed_curve(run),
+            table=smoothed.table(run),
+            css=_asset("page.css"),
+            script=script,
+            script_hash=_hash(script),
         )
     )
 
@@ -98,6 +130,10 @@ def _write(target: Path, text: str) -> Path:
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error.strerror}); name another place.") from None
     return target
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _asset(name: str) -> str:

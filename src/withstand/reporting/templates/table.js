@@ -111,7 +111,7 @@
       select();
     });
   }
-  byId("method").addEventListener("change", (event) => {
+  byId("method")?.addEventListener("change", (event) => {
     state.method = event.target.value;
     select();
   });
