@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from withstand.auditing.check import check
     from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
+    from withstand.auditing.harden import harden
     from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
@@ -31,6 +32,7 @@ __all__ = [
     "check",
     "closest",
     "doctor",
+    "harden",
     "ls",
     "other",
     "out",
@@ -48,6 +50,7 @@ _HOME = {
     "check": "withstand.auditing.check",
     "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
+    "harden": "withstand.auditing.harden",
     "ls": "withstand.auditing.runfolder",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",

@@ -11,7 +11,7 @@ def summarise(
     samples: Sequence[SampleRecord], seconds: Seconds, checks: Sequence[Check], *, proofs: bool = True
 ) -> Summary:
     """The numbers of a run from its samples, with its alarms and the memory it took. proofs: it looked for them."""
-    extra = {"peak_memory_mb": _peak_memory(), "alarms": raise_alarms(samples, checks, proofs=proofs)}
+    extra = {"peak_memory_mb": peak_memory(), "alarms": raise_alarms(samples, checks, proofs=proofs)}
     return tally(samples, seconds).model_copy(update=extra)
 
 
@@ -27,7 +27,7 @@ def curve(samples: Sequence[SampleRecord], radii: Sequence[float]) -> list[Curve
     return points
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
     """The largest memory the process and its workers have held, in MB."""
     import resource
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from withstand.auditing.audit import Audit, audit
+from withstand.auditing.audit import audit
 from withstand.auditing.plan import make_plan
 from withstand.core.records import Plan
 from withstand.core.records_harden import Standing
@@ -13,7 +13,7 @@ from withstand.graph.model import Model
 from withstand.io.data import Data
 
 PGD = "pgd:steps=40"
-"""The attack whose accuracy is told by itself; `withstand.attacks.pgd` with as many steps as its paper takes on MNIST."""
+"""The attack whose accuracy is told by itself."""
 
 VERIFIERS = ("ibp", "crown")
 """Proofs of the audits before and after a training: the cheap ones. `withstand audit` looks for more."""
@@ -25,23 +25,32 @@ def plan_of(model: str, data: Data, threat: Threat, limit: int, seed: int) -> Pl
     return plan.model_copy(update={"verifiers": list(VERIFIERS)})
 
 
-def stand(model: Model, data: Data, threat: Threat, limit: int, seed: int, out: Path) -> tuple[Standing, Audit]:
-    """The figures of a model on the first `limit` samples of held-out data, with the audit they come from, in `out`.
+def stand(model: Model, data: Data, threat: Threat, limit: int, seed: int, out: Path) -> Standing:
+    """The figures of a model on the first `limit` samples of held-out data, by an audit whose run folder is `out`.
 
-    The model is in eval mode, on the CPU and in float32. PGD counts by itself on all samples, so that it can be
-    compared with the attacks together.
+    PGD counts by itself on all samples, so that it can be compared with the attacks together.
     """
     plan = plan_of(model.name, data, threat, limit, seed)
     found = audit(model, data, threat=threat, out=out, plan=plan)
-    held = data.head(limit)
-    alone = run(build("attack", PGD), model, held.x, held.y, threat, ids=held.ids, seed=seed)
-    right = (alone.margin > 0) & (alone.clean_margin > 0)
-    standing = Standing(
-        n=found.n,
-        clean_accuracy=found.clean_accuracy,
-        pgd_accuracy=float(right.double().mean()),
-        pgd_attack=PGD,
-        attacked_accuracy=found.attacked_accuracy,
-        certified_accuracy=found.certified_accuracy,
+    return alone(model, data, threat, limit, seed).model_copy(
+        update={
+            "n": found.n,
+            "clean_accuracy": found.clean_accuracy,
+            "attacked_accuracy": found.attacked_accuracy,
+            "certified_accuracy": found.certified_accuracy,
+        }
     )
-    return standing, found
+
+
+def alone(model: Model, data: Data, threat: Threat, limit: int, seed: int) -> Standing:
+    """The clean accuracy on the first `limit` samples, and what PGD by itself leaves of it."""
+    held = data.head(limit)
+    found = run(build("attack", PGD), model, held.x, held.y, threat, ids=held.ids, seed=seed)
+    clean = found.clean_margin > 0
+    robust = clean & (found.margin > 0)
+    return Standing(
+        n=len(held),
+        clean_accuracy=float(clean.double().mean()),
+        pgd_accuracy=float(robust.double().mean()),
+        pgd_attack=PGD,
+    )

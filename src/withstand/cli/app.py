@@ -7,6 +7,7 @@ from withstand.cli.attack import attack
 from withstand.cli.audit import audit
 from withstand.cli.check import check
 from withstand.cli.doctor import doctor
+from withstand.cli.harden import harden
 from withstand.cli.ls import ls
 from withstand.cli.radius import radius
 from withstand.cli.replay import replay
@@ -37,5 +38,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, smooth, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, smooth, harden, doctor, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

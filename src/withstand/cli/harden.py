@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from withstand.cli import options
-from withstand.cli.output import only_results_on_stdout, print_json
+from withstand.cli.output import only_results_on_stdout, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    pass
+    from withstand.auditing.harden import Hardened
+    from withstand.core.records_harden import Standing
 
 
 def harden(
@@ -40,8 +41,8 @@ def harden(
         bool, typer.Option("--scratch", help="Start from new weights instead of those the model has.")
     ] = False,
     precision: Annotated[
-        str, typer.Option("--precision", metavar="P", help="32, or mixed with bf16 or fp16; attacks always use 32.")
-    ] = "32",
+        str, typer.Option("--precision", metavar="P", help="fp32, or mixed with bf16 or fp16; attacks always use fp32.")
+    ] = "fp32",
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="Held-out samples audited before and after.")
     ] = 500,
@@ -61,8 +62,9 @@ def harden(
     both, as ONNX too where the model can be captured, with the curves, two audits, a model card and a report.
     """
     import withstand
+    from withstand.cli.harden_talk import talking
 
-    with only_results_on_stdout():
+    with only_results_on_stdout(), talking() as talk:
         result = withstand.harden(
             model,
             data,
@@ -75,18 +77,42 @@ def harden(
             batch=batch,
             rate=rate,
             scratch=scratch,
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]
             limit=limit,
             out=out,
             resume=resume,
             seed=seed,
             device=device,
-            say=lambda line: typer.echo(line, err=True),
+            talk=talk,
         )
         withstand.report(result.run_dir)
     if json:
         print_json(result.to_json())
     else:
         _print(result)
-    if result.state == "partial":
-        raise typer.Exit(130)
+
+
+def _print(result: "Hardened") -> None:
+    columns = ("weights", "clean", "PGD", "attacked", "certified")
+    rows = [
+        (name, *(None if share is None else percent(share) for share in _shares(standing)))
+        for name, standing in (
+            ("before", result.before),
+            (f"best (epoch {result.best_epoch})", result.after),
+            (f"last (epoch {result.epochs})", result.after_last),
+        )
+    ]
+    print_table(columns, rows)
+    typer.echo("")
+    for note in result.notes:
+        typer.echo(note)
+    typer.echo(
+        f"{result.n} held-out samples; {result.epochs} epochs in {result.seconds:.0f} s "
+        f"({result.cpu_seconds:.0f} CPU s, at most {result.peak_memory_mb:.0f} MB). "
+        f"Weights, audits and report are in {result.run_dir}."
+    )
+
+
+def _shares(standing: "Standing") -> tuple[float | None, ...]:
+    s = standing
+    return s.clean_accuracy, s.pgd_accuracy, s.attacked_accuracy, s.certified_accuracy

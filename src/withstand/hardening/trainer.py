@@ -184,7 +184,8 @@ class Trainer:
         )
         rates: dict[str, Any] = {}
         if self.validation is not None:
-            mine = count(module, self.validation, self.state.threat, stepper.rank, stepper.processes)
+            threat = self.validation.threat or self.state.threat
+            mine = count(module, self.validation, threat, stepper.rank, stepper.processes)
             right = Counts(*map(round, stepper.total([float(part) for part in mine])))
             rates = {name: getattr(right, name) / right.total for name in ("clean", "fgsm", "pgd")}
         seconds, cpu_seconds = clock.passed()

@@ -17,12 +17,14 @@ class Validation(NamedTuple):
     """Samples x [N, *shape] with classes y int64 [N] that neither train nor test, and the attack whose accuracy decides
     what is best.
 
-    attack: 20 steps that cross the ball 2.5 times together, more than most objectives train with; parameters of
-    `withstand.attacks.pgd`. samples beyond `limit` are not looked at.
+    threat: what they are attacked within (None: the threat that is trained against). attack: 20 steps that cross the
+    ball 2.5 times together, more than most objectives train with; parameters of `withstand.attacks.pgd`. samples beyond
+    `limit` are not looked at.
     """
 
     x: Tensor
     y: Tensor
+    threat: Threat | None = None
     attack: Attack = PGD(steps=20, step=0.125)
     limit: int = 1000
 

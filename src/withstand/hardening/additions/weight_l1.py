@@ -10,8 +10,8 @@ from withstand.hardening.state import State
 
 @addition
 class WeightL1(Addition):
-    """A penalty on the absolute sum of all weights of two axes or more, biases and scales left out: many weights vanish,
-    and bounds on the model become tighter (Xiao et al. 2019, arXiv:1809.03008).
+    """A penalty on the absolute sum of all weights of two axes or more: many of them vanish, and bounds on the model
+    become tighter (Xiao et al. 2019, arXiv:1809.03008).
 
     weight: of the sum in the loss; 3e-4 suits networks of some 40,000 weights (our own choice), certified training of
     large ones takes 1e-6.

@@ -1,0 +1,164 @@
+"""`withstand.harden`: train a model against a threat, judge it before and after on samples that it never saw."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from withstand.auditing.harden_folder import HardenFolder
+from withstand.auditing.harden_run import Task, Training
+from withstand.auditing.harden_talk import Silent, Talk
+from withstand.auditing.ledger import name_of_source
+from withstand.auditing.plan import threat_text
+from withstand.auditing.question import pose
+from withstand.auditing.runfolder import default_folder
+from withstand.core.errors import InputError
+from withstand.core.records import Check
+from withstand.core.records_harden import Standing
+from withstand.core.threat import Threat
+from withstand.hardening.division import divide
+from withstand.hardening.recipe import Recipe
+from withstand.hardening.recipes import kind_of, recipe_for
+from withstand.hardening.step import Precision
+from withstand.io.data import DataLike, arrange, check_labels, load_data
+from withstand.io.models import ModelLike
+
+
+@dataclass(frozen=True)
+class Hardened:
+    """What a training came to. Accuracies are of the best weights on the n held-out samples audited: certified <= true
+    <= attacked. best, last: their files; best_epoch: the epoch that the best ones are of. before, after, after_last:
+    all figures of the weights it began with, of the best and of the last ones. masking: whether the best ones only hide
+    their gradients. notes: what happened on the way. module: the best model, in evaluation mode.
+    """
+
+    n: int
+    clean_accuracy: float
+    attacked_accuracy: float
+    certified_accuracy: float
+    epochs: int
+    seconds: float
+    cpu_seconds: float
+    peak_memory_mb: float
+    best: Path
+    best_epoch: int
+    last: Path
+    masking: list[Check]
+    before: Standing
+    after: Standing
+    after_last: Standing
+    notes: list[str]
+    recipe: dict[str, str]
+    run_dir: Path
+    module: nn.Module
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields but the module as JSON values."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, list):
+                return [plain(item) for item in value]
+            if hasattr(value, "model_dump_json"):
+                return json.loads(value.model_dump_json())
+            return str(value) if isinstance(value, Path) else value
+
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self) if field.name != "module"}
+
+
+def harden(
+    model: ModelLike,
+    data: DataLike,
+    threat: str | Threat,
+    *,
+    recipe: str | Recipe = "pgd",
+    additions: Sequence[str] = (),
+    test: "DataLike | None" = None,
+    unlabelled: "DataLike | None" = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
+    scratch: bool = False,
+    precision: Precision = "fp32",
+    limit: int = 500,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    talk: Talk | None = None,
+) -> Hardened:
+    """Train a model, from the weights it has or from new ones (`scratch`), to withstand a threat.
+
+    model, threat: as everywhere. data: labelled samples to train on; test: samples to judge by, held out (see
+    `withstand.hardening.division.divide` for what happens without). unlabelled: more inputs, for objectives that learn
+    from such. recipe: an objective as text (`trades:beta=3`), whose other settings are looked up by the kind of data,
+    or a Recipe. additions: such as `awp:gamma=0.005`. epochs, batch, rate: in place of the recipe's. precision: of the
+    loss pass: fp32, bf16 or fp16. limit: held-out samples that are audited before and after. out: the run folder;
+    unless given, below `runs`. resume: go on with the training that the folder holds. talk: told what happens.
+
+    Ctrl-C leaves a folder that `resume` goes on with. A module in memory is not changed: a copy is trained.
+
+    Raises InputError, one sentence, when something cannot be used, the folder holds another training, or the loss is no
+    longer a number (the last good checkpoint then stays).
+    """
+    talk = talk or Silent()
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise InputError(f"The precision {precision!r} is not known; choose fp32, bf16 or fp16.")
+    parts = divide(data, test)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with pose(model, parts.test, threat, limit=limit, device=device) as question:
+            train, validation = (arrange(part, question.model.input_shape) for part in (parts.train, parts.validation))
+            classes = question.model.output_shape[0]
+            for part in (train, validation):
+                check_labels(part, classes)
+            extra = None if unlabelled is None else arrange(load_data(unlabelled), question.model.input_shape)
+            kind = kind_of(question.model.input_shape, classes)
+            chosen = recipe if isinstance(recipe, Recipe) else recipe_for(recipe, kind, additions)
+            given = {"epochs": epochs, "batch": batch, "rate": rate}
+            chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
+            names = name_of_source(model), name_of_source(data)
+            slug = f"{threat_text(threat)}-{chosen.objective}"
+            folder = HardenFolder(out or default_folder(f"harden-{names[0]}", names[1], slug, seed))
+            folder.open()
+            try:
+                task = Task(
+                    names, question, train, validation, parts.sentence, chosen, precision, scratch, seed, limit, extra
+                )
+                return _result(Training(task, folder, talk, resume))
+            finally:
+                folder.close()
+
+
+def _result(training: Training) -> Hardened:
+    training.run()
+    record = training.record
+    assert record.before is not None
+    assert record.after is not None
+    assert record.after_last is not None
+    assert record.best_epoch is not None
+    return Hardened(
+        n=record.after.n,
+        clean_accuracy=record.after.clean_accuracy,
+        attacked_accuracy=record.after.attacked_accuracy or 0.0,
+        certified_accuracy=record.after.certified_accuracy or 0.0,
+        epochs=record.epochs_done,
+        seconds=record.seconds,
+        cpu_seconds=record.cpu_seconds,
+        peak_memory_mb=record.peak_memory_mb or 0.0,
+        best=training.folder.path / str(record.best),
+        best_epoch=record.best_epoch,
+        last=training.folder.path / str(record.last),
+        masking=record.after.masking,
+        before=record.before,
+        after=record.after,
+        after_last=record.after_last,
+        notes=record.notes,
+        recipe=record.recipe,
+        run_dir=training.folder.path,
+        module=training.best,
+    )

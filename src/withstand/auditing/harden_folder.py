@@ -1,0 +1,56 @@
+"""The run folder of a training: its record beside the weights, the epochs' records and two audits."""
+
+from pathlib import Path
+
+from withstand.auditing.folder import Folder
+from withstand.core.errors import InputError
+from withstand.core.records_harden import HardenRecord
+from withstand.core.run_files import read_harden_record
+
+FIXED = ("model", "data", "threat", "objective", "recipe", "seed")
+"""What a training that goes on must share with the one that its folder holds."""
+
+
+class HardenFolder(Folder):
+    """A training run on disk."""
+
+    @property
+    def run_file(self) -> Path:
+        """The file of the run's record."""
+        return self.path / "run.json"
+
+    def write_run(self, record: HardenRecord) -> None:
+        """Replace the run's record at once and for good."""
+        self.write_text("run.json", record.model_dump_json(indent=1))
+
+    def agree(self, asked: HardenRecord, resume: bool) -> HardenRecord:
+        """The record to go on with: the one the folder holds, or the new one where it holds none.
+
+        Raises InputError when it holds another training, or one that was not asked to go on.
+        """
+        if not self.run_file.is_file():
+            return asked
+        held = read_harden_record(self.run_file)
+        if not resume:
+            raise InputError(
+                f"{self.path} holds a training already; go on with it by --resume, or choose another folder with --out."
+            )
+        for name in FIXED:
+            if getattr(held, name) != getattr(asked, name):
+                raise InputError(
+                    f"{self.path} holds a training with another {name} ({_short(getattr(held, name))}, not "
+                    f"{_short(getattr(asked, name))}); choose another folder with --out."
+                )
+        for name in ("model_digest", "data_digest"):
+            if held.origin and asked.origin and getattr(held.origin, name) != getattr(asked.origin, name):
+                what = name.partition("_")[0]
+                raise InputError(
+                    f"{self.path} holds a training on another {what} of the same name; choose another folder with "
+                    "--out."
+                )
+        return held
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

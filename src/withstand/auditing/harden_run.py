@@ -1,0 +1,198 @@
+"""One training on its way: the audit before, the epochs, the weights kept, the audit after."""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+from torch import nn
+
+from withstand.auditing.figures import peak_memory
+from withstand.auditing.harden_folder import HardenFolder
+from withstand.auditing.harden_talk import Talk
+from withstand.auditing.origin import origin_of
+from withstand.auditing.question import Question
+from withstand.auditing.standing import alone, stand
+from withstand.core.records_harden import EpochRecord, HardenRecord, Split
+from withstand.graph.capture import from_module
+from withstand.graph.model import Model
+from withstand.hardening.augment import mirrored, shifted
+from withstand.hardening.loader import Loader
+from withstand.hardening.recipe import Recipe
+from withstand.hardening.renew import renew
+from withstand.hardening.results import BEST, LAST
+from withstand.hardening.schedules import WarmUp
+from withstand.hardening.state import State
+from withstand.hardening.step import Diverged, Precision
+from withstand.hardening.trainable import trainable
+from withstand.hardening.trainer import Trainer
+from withstand.hardening.validate import Validation
+from withstand.io.data import Data
+
+AUGMENT = {
+    "none": (),
+    "shift": (partial(shifted, pixels=1, share=0.5),),
+    "shift-flip": (partial(shifted, pixels=4), mirrored),
+}
+"""The functions behind a recipe's word for augmentation."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
+    held-out samples. sentence: how the data was divided."""
+
+    names: tuple[str, str]
+    question: Question
+    train: Data
+    validation: Data
+    sentence: str
+    recipe: Recipe
+    precision: Precision
+    scratch: bool
+    seed: int
+    limit: int
+    unlabelled: Data | None = None
+
+
+class Training:
+    """A task at work in an open folder."""
+
+    def __init__(self, task: Task, folder: HardenFolder, talk: Talk, resume: bool) -> None:
+        self.task, self.folder, self.talk = task, folder, talk
+        self.record = folder.agree(_record(task), resume)
+        self.module = trainable(task.question.model)
+        if task.scratch:
+            renew(self.module)
+        self.objective = task.recipe.build()
+        self.objective.prepare(self.module)
+        self.trainer = self._trainer()
+        self.best: nn.Module = self.module
+
+    def run(self) -> None:
+        """All stages; those that the folder holds are not done again."""
+        self._write(state="running", ended=None)
+        if self.record.before is None:
+            self.talk.say(f"auditing {self.task.names[0]} as it is")
+            self._write(before=self._stand(self.task.question.model, "before"))
+        self._train()
+        self.best = self.trainer.best_module().cpu()
+        last = self.trainer.last_module().cpu()
+        if self.record.after is None:
+            self.talk.say("auditing the best weights")
+            shape = self.task.question.model.input_shape
+            after = self._stand(self._deployed(self.best, "best"), "after")
+            held = self.task.question.data
+            after_last = alone(from_module(last, shape, "last"), held, self._threat, self.task.limit, self.task.seed)
+            self._deployed(last, "last")
+            self._write(after=after, after_last=after_last)
+        state = "complete" if self.trainer.progress.ended is None else "stopped"
+        self._write(state=state, ended=datetime.now(UTC), peak_memory_mb=peak_memory())
+
+    @property
+    def _threat(self):
+        return self.task.question.threat
+
+    def _stand(self, model: Model, name: str):
+        question = self.task.question
+        return stand(model, question.data, question.threat, self.task.limit, self.task.seed, self.folder.path / name)
+
+    def _trainer(self) -> Trainer:
+        task, recipe = self.task, self.task.recipe
+        module, threat = self.module.to(task.question.device), self._threat
+        begin, end = (share * recipe.epochs for share in recipe.ramp)
+        loader = Loader(
+            task.train.x,
+            task.train.y,
+            recipe.batch,
+            seed=task.seed,
+            augment=AUGMENT[recipe.augment],
+            unlabelled=None if task.unlabelled is None else task.unlabelled.x,
+        )
+        optimiser, scheduler = recipe.optimise(module, recipe.epochs * len(loader) * self.objective.replays)
+        return Trainer(
+            module,
+            self.objective,
+            State(threat.at(threat.radius * recipe.widen), task.seed),
+            optimiser,
+            loader,
+            recipe.epochs,
+            scheduler=scheduler,
+            validation=Validation(task.validation.x, task.validation.y, threat),
+            ramp=WarmUp(end, begin) if end else None,
+            clip=recipe.clip,
+            precision=task.precision,
+            average=recipe.average,
+            recipe={"rate": f"{recipe.rate:g}", "epochs": str(recipe.epochs)},
+            folder=self.folder.path,
+            callbacks=(self._epoch,),
+            on_step=self.talk.step,
+        )
+
+    def _train(self) -> None:
+        if self.record.after is None:
+            self.talk.say(str(self.task.recipe))
+        try:
+            progress = self.trainer.fit(resume=True)
+        except (KeyboardInterrupt, Diverged) as error:
+            state = "partial" if isinstance(error, KeyboardInterrupt) else "stopped"
+            notes = [str(error)] if isinstance(error, Diverged) else []
+            self._write(state=state, ended=datetime.now(UTC), notes=[*self.trainer.progress.notes, *notes])
+            raise
+        for note in progress.notes:
+            self.talk.say(note)
+        self._write(notes=list(progress.notes), best_epoch=progress.best_epoch)
+
+    def _epoch(self, record: EpochRecord) -> None:
+        progress = self.trainer.progress
+        self._write(
+            epochs_done=record.epoch,
+            best_epoch=progress.best_epoch,
+            best=BEST,
+            last=LAST,
+            notes=list(progress.notes),
+            seconds=math.fsum(one.seconds for one in progress.history),
+            cpu_seconds=math.fsum(one.cpu_seconds for one in progress.history),
+            peak_memory_mb=peak_memory(),
+        )
+        self.talk.epoch(record)
+
+    def _deployed(self, module: nn.Module, name: str) -> Model:
+        """The model of a trained module, written as ONNX too where it can be captured."""
+        model = from_module(module, self.task.question.model.input_shape, str(self.folder.path / f"{name}.onnx"))
+        if model.graph is None:
+            return replace(model, name=f"{self.task.names[0]}, {name} weights")
+        self.folder.write_bytes(f"{name}.onnx", model.onnx_bytes())
+        return replace(model, source=self.folder.path / f"{name}.onnx")
+
+    def _write(self, **changes: object) -> None:
+        self.record = self.record.model_copy(update=changes)
+        self.folder.write_run(self.record)
+
+
+def _record(task: Task) -> HardenRecord:
+    """The record of a training that has not begun."""
+    question = task.question
+    data = question.data
+    module = question.model.module
+    layers = [(name, part) for name, part in module.named_modules() if not list(part.children())]
+    split = Split(
+        train=len(task.train),
+        validation=len(task.validation),
+        test=len(data),
+        unlabelled=0 if task.unlabelled is None else len(task.unlabelled),
+        sentence=task.sentence,
+    )
+    return HardenRecord(
+        model=task.names[0],
+        data=task.names[1],
+        threat=question.threat.text(),
+        objective=task.recipe.objective,
+        recipe={**task.recipe.settings(), "precision": task.precision, "start": "new" if task.scratch else "given"},
+        seed=task.seed,
+        split=split,
+        origin=origin_of(question),
+        architecture=[f"{name}: {part}" for name, part in layers],
+        parameters=sum(p.numel() for p in module.parameters()) or None,
+        epochs=task.recipe.epochs,
+    )
