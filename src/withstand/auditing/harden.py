@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from withstand.auditing.harden_folder import HardenFolder
-from withstand.auditing.harden_run import Task, Training
+from withstand.auditing.harden_run import Samples, Task, Training
 from withstand.auditing.harden_talk import Silent, Talk
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.plan import threat_text
@@ -105,33 +105,34 @@ def harden(
     Raises InputError, one sentence, when something cannot be used, the folder holds another training, or the loss is no
     longer a number (the last good checkpoint then stays).
     """
-    talk = talk or Silent()
     if precision not in ("fp32", "bf16", "fp16"):
         raise InputError(f"The precision {precision!r} is not known; choose fp32, bf16 or fp16.")
     parts = divide(data, test)
+    names = name_of_source(model), name_of_source(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with pose(model, parts.test, threat, limit=limit, device=device) as question:
-            train, validation = (arrange(part, question.model.input_shape) for part in (parts.train, parts.validation))
-            classes = question.model.output_shape[0]
-            for part in (train, validation):
-                check_labels(part, classes)
-            extra = None if unlabelled is None else arrange(load_data(unlabelled), question.model.input_shape)
-            kind = kind_of(question.model.input_shape, classes)
-            chosen = recipe if isinstance(recipe, Recipe) else recipe_for(recipe, kind, additions)
+        with pose(model, parts.test, threat, device=device) as question:
+            shape, classes = question.model.input_shape, question.model.output_shape[0]
+            train, validation = (arrange(part, shape) for part in (parts.train, parts.validation))
+            check_labels(train, classes)
+            check_labels(validation, classes)
+            extra = None if unlabelled is None else arrange(load_data(unlabelled), shape)
+            chosen = recipe if isinstance(recipe, Recipe) else recipe_for(recipe, kind_of(shape, classes), additions)
             given = {"epochs": epochs, "batch": batch, "rate": rate}
             chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
-            names = name_of_source(model), name_of_source(data)
-            slug = f"{threat_text(threat)}-{chosen.objective}"
-            folder = HardenFolder(out or default_folder(f"harden-{names[0]}", names[1], slug, seed))
-            folder.open()
-            try:
-                task = Task(
-                    names, question, train, validation, parts.sentence, chosen, precision, scratch, seed, limit, extra
-                )
-                return _result(Training(task, folder, talk, resume))
-            finally:
-                folder.close()
+            samples = Samples(train, validation, parts.sentence, extra)
+            task = Task(names, question, samples, chosen, precision, scratch, seed, limit)
+            return _train(task, out, talk or Silent(), resume)
+
+
+def _train(task: Task, out: str | PathLike[str] | None, talk: Talk, resume: bool) -> Hardened:
+    slug = f"{threat_text(task.question.threat)}-{task.recipe.objective}"
+    folder = HardenFolder(out or default_folder(f"harden-{task.names[0]}", task.names[1], slug, task.seed))
+    folder.open()
+    try:
+        return _result(Training(task, folder, talk, resume))
+    finally:
+        folder.close()
 
 
 def _result(training: Training) -> Hardened:

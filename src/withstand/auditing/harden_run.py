@@ -38,21 +38,28 @@ AUGMENT = {
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
-    held-out samples. sentence: how the data was divided."""
+class Samples:
+    """What a training sees. sentence: how the data was divided. unlabelled: more inputs, for those who use them."""
 
-    names: tuple[str, str]
-    question: Question
     train: Data
     validation: Data
     sentence: str
+    unlabelled: Data | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
+    held-out samples, of which `limit` are audited. scratch: start from new weights."""
+
+    names: tuple[str, str]
+    question: Question
+    samples: Samples
     recipe: Recipe
     precision: Precision
     scratch: bool
     seed: int
     limit: int
-    unlabelled: Data | None = None
 
 
 class Training:
@@ -102,12 +109,12 @@ class Training:
         module, threat = self.module.to(task.question.device), self._threat
         begin, end = (share * recipe.epochs for share in recipe.ramp)
         loader = Loader(
-            task.train.x,
-            task.train.y,
+            task.samples.train.x,
+            task.samples.train.y,
             recipe.batch,
             seed=task.seed,
             augment=AUGMENT[recipe.augment],
-            unlabelled=None if task.unlabelled is None else task.unlabelled.x,
+            unlabelled=None if task.samples.unlabelled is None else task.samples.unlabelled.x,
         )
         optimiser, scheduler = recipe.optimise(module, recipe.epochs * len(loader) * self.objective.replays)
         return Trainer(
@@ -118,7 +125,7 @@ class Training:
             loader,
             recipe.epochs,
             scheduler=scheduler,
-            validation=Validation(task.validation.x, task.validation.y, threat),
+            validation=Validation(task.samples.validation.x, task.samples.validation.y, threat),
             ramp=WarmUp(end, begin) if end else None,
             clip=recipe.clip,
             precision=task.precision,
@@ -177,11 +184,11 @@ def _record(task: Task) -> HardenRecord:
     module = question.model.module
     layers = [(name, part) for name, part in module.named_modules() if not list(part.children())]
     split = Split(
-        train=len(task.train),
-        validation=len(task.validation),
+        train=len(task.samples.train),
+        validation=len(task.samples.validation),
         test=len(data),
-        unlabelled=0 if task.unlabelled is None else len(task.unlabelled),
-        sentence=task.sentence,
+        unlabelled=0 if task.samples.unlabelled is None else len(task.samples.unlabelled),
+        sentence=task.samples.sentence,
     )
     return HardenRecord(
         model=task.names[0],

@@ -13,45 +13,52 @@ if TYPE_CHECKING:
     from withstand.core.records_harden import Standing
 
 
+Recipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="NAME[:P=V,...]", help="The objective; the rest goes by the data, and is printed."
+    ),
+]
+Additions = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="NAME[:P=V,...]", help="Something added to the objective; may be repeated."),
+]
+Test = Annotated[
+    str | None, typer.Option("--test", metavar="DATA", help="Held-out samples; a part of the data unless given.")
+]
+Unlabelled = Annotated[
+    str | None, typer.Option("--unlabelled", metavar="DATA", help="More inputs, whose labels are not used.")
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the data.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, metavar="N", help="Rows of one step.")]
+Rate = Annotated[float | None, typer.Option("--rate", metavar="R", help="The largest learning rate.")]
+Scratch = Annotated[bool, typer.Option("--scratch", help="Start from new weights instead of those the model has.")]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="P", help="fp32, or mixed with bf16 or fp16; attacks always use fp32.")
+]
+Audited = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Held-out samples audited before and after.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that the folder holds.")]
+
+
 def harden(
     model: options.Model,
     data: options.Data,
     threat: options.Threat,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe", metavar="NAME[:P=V,...]", help="The objective; the rest is chosen by the data, and printed."
-        ),
-    ] = "pgd",
-    additions: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="NAME[:P=V,...]", help="Something added to the objective; may be repeated."),
-    ] = None,
-    test: Annotated[
-        str | None,
-        typer.Option("--test", metavar="DATA", help="Held-out samples; a part of the data unless given."),
-    ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option("--unlabelled", metavar="DATA", help="More inputs, without labels.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the data.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, metavar="N", help="Rows of one step.")] = None,
-    rate: Annotated[float | None, typer.Option("--rate", metavar="R", help="The largest learning rate.")] = None,
-    scratch: Annotated[
-        bool, typer.Option("--scratch", help="Start from new weights instead of those the model has.")
-    ] = False,
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="P", help="fp32, or mixed with bf16 or fp16; attacks always use fp32.")
-    ] = "fp32",
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Held-out samples audited before and after.")
-    ] = 500,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training that the run folder holds.")
-    ] = False,
+    recipe: Recipe = "pgd",
+    additions: Additions = None,
+    test: Test = None,
+    unlabelled: Unlabelled = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    scratch: Scratch = False,
+    precision: Precision = "fp32",
+    limit: Audited = 500,
+    out: Out = None,
+    resume: Resume = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     json: options.Json = False,
