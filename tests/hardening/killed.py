@@ -1,7 +1,7 @@
 """Runs a training in a process that kills itself (SIGKILL) at a chosen moment.
 
-Arguments: the training's name in `training`, the folder, and the moment: `step:N`, or `fsync:N` (before the N-th fsync of
-a file, its content written).
+Arguments: the training's name in `training`, the folder, and the moment: `step:N`, or `fsync:N` (before the N-th fsync
+of a file, its content written).
 """
 
 import os
