@@ -2,6 +2,7 @@
 several processes, and the change of the weights."""
 
 import contextlib
+import inspect
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -62,10 +63,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")  # type: ignore[attr-defined]
         self.processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self.rank = dist.get_rank() if self.processes > 1 else 0
-        places = [self.device] if self.device.type == "cuda" else None
-        self.whole: Callable[[Tensor, Tensor], Loss] = (
-            DistributedDataParallel(whole, places, broadcast_buffers=False) if self.processes > 1 else whole
-        )
+        self.whole: Callable[[Tensor, Tensor], Loss] = _shared(whole, self.device) if self.processes > 1 else whole
 
     def take(self, batch: Batch) -> Taken:
         """One step. Raises Diverged, the weights unchanged, when the loss is NaN or infinite in any process."""
@@ -79,8 +77,7 @@ class Stepper:
             with self.whole.no_sync() if silent else contextlib.nullcontext():  # type: ignore[attr-defined]
                 with torch.autocast(self.device.type, TYPES[self.precision], enabled=self.precision != "fp32"):
                     value, told = self.whole(part.x, part.y)
-                if not self._everywhere(math.isfinite(float(value.detach()))):
-                    raise Diverged(f"the loss became {float(value.detach())}")
+                self._check(float(value.detach()))
                 self.scaler.scale(value * share).backward()
             loss += float(value.detach()) * share
             for name, figure in told.items():
@@ -95,9 +92,12 @@ class Stepper:
         self.scaler.step(self.optimiser)
         self.scaler.update()
 
-    def _everywhere(self, good: bool) -> bool:
-        """Whether something holds in all processes."""
-        return self.total([float(not good)])[0] == 0
+    def _check(self, loss: float) -> None:
+        """Raise Diverged in every process when the loss of one is no number."""
+        if self.total([float(not math.isfinite(loss))])[0] == 0:
+            return
+        whose = f"the loss became {loss}" if not math.isfinite(loss) else "the loss of another process became no number"
+        raise Diverged(whose)
 
     def total(self, numbers: list[float]) -> list[float]:
         """Numbers added up over all processes."""
@@ -107,6 +107,14 @@ class Stepper:
         dist.all_reduce(held)
         return held.tolist()
 
+    def level(self, module: nn.Module) -> None:
+        """Give buffers that are no whole numbers, such as the statistics of batch normalisation, which every process
+        measures on its own rows, their mean over all processes."""
+        for buffer in module.buffers() if self.processes > 1 else ():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= self.processes
+
     def gather(self, value: object) -> list[object]:
         """What every process gives, in the order of the processes."""
         if self.processes == 1:
@@ -114,3 +122,11 @@ class Stepper:
         held: list[object] = [None] * self.processes
         dist.all_gather_object(held, value)
         return held
+
+
+def _shared(whole: Whole, device: torch.device) -> DistributedDataParallel:
+    """The whole in DistributedDataParallel, which leaves buffers alone in passes: an attack makes several in one step.
+    Newer versions of PyTorch have another word for that."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(whole, [device] if device.type == "cuda" else None, **{word: False})

@@ -151,6 +151,7 @@ class Trainer:
     def _end_epoch(self, clock: Clock) -> None:
         """Validate, keep the weights, look for overfitting, and write it all down."""
         at = self.progress
+        self.stepper.level(self.module)
         evaluated = self._evaluated()
         record = self._record(evaluated, clock)
         at.last = frozen(evaluated.state_dict())
