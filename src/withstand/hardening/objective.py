@@ -32,11 +32,15 @@ class Objective:
 
     `objective(model, x, y, state)` does both; call backward on the value, step the optimiser, then `state.advance()`.
     x [B, *shape] are inputs in their natural domain, y int64 [B] their classes. norms: threats it can take (empty: the
-    threat plays no part). unlabelled: rows without a label (y = -1) are welcome.
+    threat plays no part). unlabelled: rows without a label (y = -1) are welcome. coupled: the points of a row depend on
+    the other rows of its batch, so that they change when a batch is spread over processes. natural_at_zero: at a radius
+    of zero, and with its defaults, it is plain training, bit for bit.
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
     unlabelled: ClassVar[bool] = False
+    coupled: ClassVar[bool] = False
+    natural_at_zero: ClassVar[bool] = False
 
     @property
     def replays(self) -> int:
@@ -55,7 +59,8 @@ class Objective:
         raise NotImplementedError
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Loss:
-        """Find the points and give the loss there."""
+        """Find the points and give the loss there. Raises InputError when the objective cannot take the threat."""
+        check_threat(self, state)
         return self.loss(model, x, self.find(model, x, y, state), y, state)
 
 
@@ -83,6 +88,21 @@ class Combined(Objective):
 
     base: Objective
     additions: Sequence[Addition] = field(default_factory=tuple)
+
+    @property
+    def norms(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The threats that the base can take."""
+        return self.base.norms
+
+    @property
+    def unlabelled(self) -> bool:  # type: ignore[override]
+        """Whether the base takes rows without a label."""
+        return self.base.unlabelled
+
+    @property
+    def coupled(self) -> bool:  # type: ignore[override]
+        """Whether the base looks for a row's points in the whole batch."""
+        return self.base.coupled
 
     @property
     def replays(self) -> int:

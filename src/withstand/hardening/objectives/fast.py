@@ -1,12 +1,11 @@
 """Adversarial training at the points of one gradient step from a random start."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Positive
 from withstand.hardening.objective import Loss, Model, Objective, objective
 from withstand.hardening.objectives.pgd import mixed
-from withstand.hardening.parts.ascent import ascend
+from withstand.hardening.parts.ascent import ascend, cross_entropy
 from withstand.hardening.state import State
 
 
@@ -19,19 +18,13 @@ class Fast(Objective):
     overfitting.
     """
 
+    natural_at_zero = True
+
     step: Positive = 1.25
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:
         """One step from a random point of the threat, projected back."""
-        return ascend(
-            model,
-            lambda outputs: F.cross_entropy(outputs, y, reduction="none"),
-            x,
-            state,
-            steps=1,
-            step=self.step,
-            purpose="fast",
-        )
+        return ascend(model, cross_entropy(y), x, state, steps=1, step=self.step, purpose="fast")
 
     def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
         return mixed(model, x, at, y, 0.0)

@@ -1,8 +1,9 @@
 """Plain training."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from withstand.hardening.objective import Loss, Model, Objective, objective
@@ -18,8 +19,9 @@ class Natural(Objective):
     """
 
     norms: ClassVar[tuple[str, ...]] = ()
+    natural_at_zero = True
 
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
         value = F.cross_entropy(model(x), y, label_smoothing=self.smoothing)

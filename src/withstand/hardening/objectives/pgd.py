@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from withstand.core.registry import Count, Positive
 from withstand.hardening.objective import Loss, Model, Objective, objective
-from withstand.hardening.parts.ascent import Start, ascend
+from withstand.hardening.parts.ascent import Start, ascend, cross_entropy
 from withstand.hardening.state import State
 
 
@@ -22,6 +22,8 @@ class PGD(Objective):
     unchanged inputs, the rest being that of the points found.
     """
 
+    natural_at_zero = True
+
     steps: Count = 7
     step: Positive = 0.25
     start: Start = "random"
@@ -31,7 +33,7 @@ class PGD(Objective):
         """The end of one walk up the cross-entropy."""
         return ascend(
             model,
-            lambda outputs: F.cross_entropy(outputs, y, reduction="none"),
+            cross_entropy(y),
             x,
             state,
             steps=self.steps,
@@ -45,9 +47,10 @@ class PGD(Objective):
 
 
 def mixed(model: Model, x: Tensor, at: Tensor, y: Tensor, clean: float) -> Loss:
-    """Cross-entropy at x, of weight `clean`, and at the points found, of the remaining weight."""
+    """Cross-entropy at x, of weight `clean`, and at the points found, of the remaining weight; once where both are the
+    same."""
     robust = F.cross_entropy(model(at), y)
-    if clean == 0:
+    if clean == 0 or at is x:
         return Loss(robust, {"robust": robust.detach()})
     natural = F.cross_entropy(model(x), y)
     return Loss(clean * natural + (1 - clean) * robust, {"clean": natural.detach(), "robust": robust.detach()})

@@ -1,12 +1,12 @@
 """TRADES: accuracy against robustness as a sum."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Count, NonNegative, Positive
 from withstand.hardening.objective import Loss, Model, Objective, objective
 from withstand.hardening.parts.ascent import answers, ascend
 from withstand.hardening.parts.divergence import divergence
+from withstand.hardening.parts.labelled import labelled_cross_entropy
 from withstand.hardening.state import State
 
 
@@ -21,6 +21,7 @@ class Trades(Objective):
     """
 
     unlabelled = True
+    natural_at_zero = True
 
     beta: NonNegative = 6.0
     steps: Count = 10
@@ -34,7 +35,7 @@ class Trades(Objective):
 
     def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
         outputs = model(x)
-        clean = F.cross_entropy(outputs, y, ignore_index=-1)
+        clean = labelled_cross_entropy(outputs, y)
         if self.beta == 0 or at is x:
             return Loss(clean, {"clean": clean.detach()})
         robust = divergence(outputs, model(at)).mean()

@@ -5,16 +5,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from withstand.graph.image_gradient import ImageConvolution, pays
+from withstand.hardening.parts.lending import randomness
 from withstand.hardening.state import AttackMode
 
 
 @contextmanager
 def watching(model: nn.Module, mode: AttackMode) -> Iterator[None]:
-    """Within it, passes of the model leave no trace: every part's mode comes back as it was, running statistics of
-    batch normalisation stay, and so do random states. In `eval` mode dropout and batch normalisation are fixed; in
+    """Within it, passes of the model leave no trace: every part's mode comes back as it was, and so do buffers (running
+    statistics, power iterations) and random states. In `eval` mode dropout and batch normalisation are fixed; in
     `train` mode batch normalisation uses the batch's statistics. Gradients of parameters are not to be taken within.
 
     Works inside `torch.inference_mode` too, as validation loops of other libraries use it, as long as the inputs are
@@ -22,14 +22,12 @@ def watching(model: nn.Module, mode: AttackMode) -> Iterator[None]:
     """
     parts = list(model.modules())
     modes = [part.training for part in parts]
-    norms = [part for part in parts if isinstance(part, _BatchNorm)] if mode == "train" else []
-    kept = [(part.running_mean, part.running_var, part.num_batches_tracked) for part in norms]
+    kept = [(part, name, buffer) for part in parts for name, buffer in part._buffers.items()]
     layers = [part for part in parts if isinstance(part, nn.Conv2d) and "forward" not in vars(part)]
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[], enabled=mode == "train"):
+    with torch.inference_mode(False), torch.enable_grad(), randomness(model):
         model.train(mode == "train")
-        for part in norms:
-            part.running_mean, part.running_var = _copy(part.running_mean), _copy(part.running_var)
-            part.num_batches_tracked = _copy(part.num_batches_tracked)
+        for part, name, buffer in kept:
+            part._buffers[name] = None if buffer is None else buffer.clone()
         for layer in layers:
             layer.forward = _Constant(layer)  # type: ignore[method-assign]
         try:
@@ -37,14 +35,10 @@ def watching(model: nn.Module, mode: AttackMode) -> Iterator[None]:
         finally:
             for layer in layers:
                 del layer.forward
-            for part, (mean, var, count) in zip(norms, kept):
-                part.running_mean, part.running_var, part.num_batches_tracked = mean, var, count
+            for part, name, buffer in kept:
+                part._buffers[name] = buffer
             for part, training in zip(parts, modes):
                 part.training = training
-
-
-def _copy(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.clone()
 
 
 class _Constant:
