@@ -1,4 +1,5 @@
-"""Write docs/commands.md and docs/methods/: verbs, attacks, verifiers and operators, from their own docstrings.
+"""Write docs/commands.md and docs/methods/: verbs, attacks, verifiers, training objectives, additions to them and
+operators, from their own docstrings.
 
 Usage: python scripts/make_docs.py [--check]. With --check nothing is written, and the exit code is 1 when a page on
 disk differs from what would be written.
@@ -22,10 +23,28 @@ from withstand.graph.ops import OPS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "attacks.json"
-KINDS = {"attack": "attacks", "universal": "universal", "verifier": "verifiers"}
-HEADINGS = {"attack": "Attacks", "universal": "Universal attacks", "verifier": "Verifiers"}
-OPTION = {"attack": "--attack", "universal": "--attack", "verifier": "--method"}
-VERB = {"attack": "attack", "universal": "attack", "verifier": "verify"}
+KINDS = {
+    "attack": "attacks",
+    "universal": "universal",
+    "verifier": "verifiers",
+    "objective": "objectives",
+    "addition": "additions",
+}
+HEADINGS = {
+    "attack": "Attacks",
+    "universal": "Universal attacks",
+    "verifier": "Verifiers",
+    "objective": "Training objectives",
+    "addition": "Additions to objectives",
+}
+OPTION = {
+    "attack": "--attack",
+    "universal": "--attack",
+    "verifier": "--method",
+    "objective": "--recipe",
+    "addition": "--recipe pgd --with",
+}
+VERB = {"attack": "attack", "universal": "attack", "verifier": "verify", "objective": "harden", "addition": "harden"}
 THREATS = {
     "linf": "linf:0.1",
     "l2": "l2:0.5",
@@ -95,19 +114,22 @@ def kind_of(hint: Any) -> str:
 
 def example(kind: str, name: str, cls: type) -> str:
     """A command that uses the method on a built-in model."""
-    threat = THREATS[getattr(cls, "norms", ("linf",))[0]]
-    number = next((f for f in dataclasses.fields(cls) if type(f.default) is int), None)
+    threat = THREATS[(getattr(cls, "norms", ()) or ("linf",))[0]]
+    numbers = (f for f in dataclasses.fields(cls) if type(f.default) is int)
+    number = next(numbers, None) if kind in ("attack", "universal", "verifier") else None
     text = f"{name}:{number.name}={number.default}" if number else name
     return f"withstand {VERB[kind]} digits-cnn --data digits --threat {threat} {OPTION[kind]} {text}"
 
 
 def method_page(kind: str, name: str, cls: type) -> str:
-    """The page of one attack or verifier."""
+    """The page of one method."""
     first, rest = prose(cls)
     lines = [f"# {name}", "", first, ""]
     lines += [rest, ""] if rest else []
     if norms := getattr(cls, "norms", None):
         lines += ["Threats: " + ", ".join(f"`{norm}`" for norm in norms) + ".", ""]
+    if getattr(cls, "unlabelled", False):
+        lines += ["Rows without a label (class -1) may be among the training data.", ""]
     if access := getattr(cls, "access", None):
         lines += [f"Needs: {NEEDS[str(access)]}.", ""]
     lines += ["## Parameters", "", *parameter_table(cls), "", "## On the command line", ""]

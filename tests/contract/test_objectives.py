@@ -305,7 +305,7 @@ def test_an_addition_lets_statistics_see_what_the_loss_sees(addition: str, base:
         objective = build_objective(base, additions)
         model = prepared(objective).train()
         objective(model, *batch(), state_for("linf")).value.backward()
-        counts.append(int(model[1].num_batches_tracked))
+        counts.append(int(model.state_dict()["1.num_batches_tracked"]))
     assert counts[0] == counts[1]
 
 

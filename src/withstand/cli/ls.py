@@ -8,7 +8,12 @@ import typer
 from withstand.cli.options import Json
 from withstand.cli.output import print_json, print_table
 
-KINDS = {"attacks": ("attack", "universal"), "verifiers": ("verifier",)}
+KINDS = {
+    "attacks": ("attack", "universal"),
+    "verifiers": ("verifier",),
+    "objectives": ("objective",),
+    "additions": ("addition",),
+}
 """Words in place of a folder that list methods, and the kinds they list."""
 
 
@@ -17,11 +22,11 @@ def ls(
         Path | None,
         typer.Argument(
             metavar="[DIR]",
-            help="Where the run folders lie, ./runs unless given; or attacks, or verifiers.",
+            help="Where the run folders lie, ./runs unless given; or attacks, verifiers, objectives or additions.",
             show_default=False,
         ),
     ] = None,
-    methods: Annotated[bool, typer.Option("--methods", help="List attacks and verifiers instead of runs.")] = False,
+    methods: Annotated[bool, typer.Option("--methods", help="List all methods instead of runs.")] = False,
     json: Json = False,
 ) -> None:
     """List runs with their numbers, or the installed methods."""

@@ -20,7 +20,7 @@ class FGSM(Objective):
     of a linear model.
 
     Models trained so often withstand this step and nothing else (catastrophic overfitting); the trainer watches for it.
-    clean: weight of the clean part, half as in the paper.
+    clean: weight of the clean part, half unless given.
     """
 
     natural_at_zero = True

@@ -17,8 +17,8 @@ class PGD(Objective):
     """Cross-entropy at the worst points that projected gradient ascent (PGD; PGM in l2) finds around each input (Madry
     et al. 2018, arXiv:1706.06083).
 
-    steps: of the ascent, 7 as in the paper for CIFAR-10 (it takes 40 for MNIST). step: length of one as a share of the
-    radius, 0.25 as the paper's 2/255 of 8/255. start: random, noise or clean. clean: weight of the cross-entropy of the
+    steps: of the ascent, 7 as is usual for CIFAR-10 (the authors' code takes 40 for MNIST). step: length of one as a
+    share of the radius, 0.25 as the 2/255 of 8/255 of Rice et al. 2020, arXiv:2002.11569. start: random, noise or clean. clean: weight of the cross-entropy of the
     unchanged inputs, the rest being that of the points found.
     """
 

@@ -24,7 +24,7 @@ class VAT(Objective):
     largest curvature, by `powers` steps of power iteration from a random one, 1 as in the authors' code. probe: length
     at which the curvature is felt; the authors' 1e-6 is below what float32 resolves, so 0.01, and large ones miss the
     direction. entropy: weight of the conditional entropy of all answers (1 is the paper's VAT with entropy
-    minimisation). The paper's radius for 32 x 32 colour images is 8 to 10; points are kept inside the domain.
+    minimisation). The authors' radius for CIFAR-10 is 8 to 10; points are kept inside the domain.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2",)
