@@ -34,8 +34,8 @@ class CrownIBP(Certified):
             return Loss(natural, {"clean": natural.detach()})
         found = bounded(model, box(state.now, x), given)
         margins = found.margins(y)
-        if linear > 0:
-            margins = (1 - linear) * margins + linear * found.linear_margins(y)
         robust = worst_case(margins)
+        if linear > 0:
+            robust = (1 - linear) * robust + linear * found.fused(y, margins)
         value = self.steadied(share * natural + (1 - share) * robust, found, state)
         return Loss(value, {"clean": natural.detach(), "worst": robust.detach()})

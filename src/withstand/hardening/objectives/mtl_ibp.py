@@ -14,7 +14,7 @@ from withstand.hardening.state import State
 
 
 @objective
-class MTLIBP(Certified):
+class MtlIBP(Certified):
     """Cross-entropy of the worst margins that interval bounds allow over the whole threat, plus that of points found by
     PGD (De Palma et al. 2024, arXiv:2305.13991).
 
