@@ -40,8 +40,9 @@ def box(rule: Affine, inputs: Sequence[Tensor | Box], attrs: Attrs) -> Box:
     position = next(i for i, v in enumerate(inputs) if not isinstance(v, Tensor))
     low, high = inputs[position]
     args: list[Value] = [v if isinstance(v, Tensor) else v[0].shape[1:] for v in inputs]
-    middle = [v if isinstance(v, Tensor) else low / 2 + high / 2 for v in inputs]
-    centre, reach = run(*middle, **attrs), absolute(rule, high / 2 - low / 2, position, args, attrs)
+    half_low, half_high = low / 2, high / 2
+    middle = [v if isinstance(v, Tensor) else half_low + half_high for v in inputs]
+    centre, reach = run(*middle, **attrs), absolute(rule, half_high - half_low, position, args, attrs)
     return centre - reach, centre + reach
 
 

@@ -23,7 +23,9 @@ def step(graph: Graph, node: Node, boxes: Mapping[str, Box]) -> Box:
         low, high = affine.box(rule, inputs, node.attrs)
     else:
         low, high = rule.interval(*aligned(graph, node, boxes), **node.attrs)
-    return torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
+    if bool((low.detach().sum() + high.detach().sum()).isnan()):
+        return torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
+    return low, high
 
 
 def aligned(graph: Graph, node: Node, boxes: Mapping[str, Box]) -> list[Box]:

@@ -54,6 +54,9 @@ def offsets(rule: Elementwise, lo: Tensor, hi: Tensor, slope: Tensor, attrs: Att
 
 def image(rule: Elementwise, lo: Tensor, hi: Tensor, attrs: Attrs) -> Box:
     """The range of f over [lo, hi], differentiable in lo and hi."""
+    if rule.monotone and rule.kinks is not None:  # straight pieces round no value across another
+        run = OPS[rule.op].run
+        return run(lo, **attrs), run(hi, **attrs)
     return offsets(rule, lo, hi, torch.zeros_like(lo), attrs)
 
 

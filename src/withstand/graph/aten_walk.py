@@ -1,5 +1,6 @@
 """Lowers an exported torch program to an op graph, node by node."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,12 +21,15 @@ class CaptureError(InputError):
     """The network holds a construct that cannot become a graph; the message names it."""
 
 
-def lower_program(program: "torch.export.ExportedProgram", name: str) -> Graph:
+def lower_program(
+    program: "torch.export.ExportedProgram", name: str, held: Mapping[str, Tensor] | None = None
+) -> Graph:
     """The graph of an exported program of one float input, as it runs on one sample.
 
+    held: weights and buffers by name, instead of those stored in the program.
     Errors: CaptureError naming the operation, its place in the module, and how to add a rule.
     """
-    walk = _Walk(program, name)
+    walk = _Walk(program, name, stored(program) if held is None else held)
     outputs = [s.arg.name for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
     if len(outputs) != 1 or len(program.graph_signature.output_specs) != 1:
         what = f"gives {len(outputs)} outputs" if len(outputs) != 1 else "changes its own buffers"
@@ -36,18 +40,23 @@ def lower_program(program: "torch.export.ExportedProgram", name: str) -> Graph:
     return walk.builder.graph(result)
 
 
+def stored(program: "torch.export.ExportedProgram") -> dict[str, Any]:
+    """Weights, buffers and other constants of a program by name."""
+    return {**program.constants, **program.state_dict}
+
+
 class _Walk:
-    def __init__(self, program: "torch.export.ExportedProgram", name: str) -> None:
+    def __init__(self, program: "torch.export.ExportedProgram", name: str, held: Mapping[str, Any]) -> None:
         self.name = name
         self.values: dict[str, Any] = {}
-        self.inputs = self._stored(program)
+        self.inputs = self._stored(program, held)
         for node in program.graph.nodes:
             if node.op == "placeholder" and node.name in self.inputs:
                 self._start(node)
             elif node.op == "call_function":
                 self.values[node.name] = self._call(node)
 
-    def _stored(self, program: "torch.export.ExportedProgram") -> list[str]:
+    def _stored(self, program: "torch.export.ExportedProgram", held: Mapping[str, Any]) -> list[str]:
         """Fetch weights and constants; give the names of the inputs."""
         inputs = []
         for spec in program.graph_signature.input_specs:
@@ -55,7 +64,6 @@ class _Walk:
             if spec.kind == InputKind.USER_INPUT:
                 inputs.append(spec.arg.name)
             elif target is not None:
-                held = program.state_dict if target in program.state_dict else program.constants
                 self.values[spec.arg.name] = _narrowed(held.get(target))
         if len(inputs) != 1:
             raise CaptureError(f"{self.name} takes {len(inputs)} inputs, so wrap it to take one tensor.")

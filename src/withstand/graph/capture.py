@@ -27,16 +27,26 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
     the module on three random samples of several scales (tolerance 1e-4 of the largest output, at least 1). The
     module's mode is restored. Errors: CaptureError, one sentence with the construct that cannot be captured.
     """
-    with _evaluation(module), _quiet():
-        example = torch.rand(1, *input_shape, dtype=_dtype(module), device=_device(module))
-        try:
-            program = torch.export.export(module, (example,), strict=False)
-            program = program.run_decompositions(_decompositions())
-        except Exception as error:
-            raise CaptureError(_why(name, error)) from error
+    with evaluation(module), quiet():
+        program, example = exported(module, input_shape, name)
         graph = simplify(lower_program(program, name))
-        _compare(module, graph, example.expand(BATCH, *input_shape), name)
+        compare(module, graph, example.expand(BATCH, *input_shape), name)
     return graph
+
+
+def exported(
+    module: nn.Module, input_shape: Sequence[int], name: str
+) -> "tuple[torch.export.ExportedProgram, Tensor]":
+    """A module, in the mode it is in, as a program of ATen operations for one sample, and that sample [1, *input_shape].
+
+    Errors: CaptureError, one sentence with the construct that cannot be exported.
+    """
+    example = torch.rand(1, *input_shape, dtype=_dtype(module), device=_device(module))
+    try:
+        program = torch.export.export(module, (example,), strict=False)
+        return program.run_decompositions(_decompositions()), example
+    except Exception as error:
+        raise CaptureError(_why(name, error)) from error
 
 
 def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Model:
@@ -46,7 +56,7 @@ def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "mode
         graph = capture(module, input_shape, name)
     except CaptureError as error:
         example = torch.zeros(1, *input_shape, dtype=_dtype(module), device=_device(module))
-        with _evaluation(module), torch.no_grad():
+        with evaluation(module), torch.no_grad():
             answer = module(example)
         if not isinstance(answer, Tensor):
             what = type(answer).__name__
@@ -63,17 +73,17 @@ def from_program(program: "torch.export.ExportedProgram", name: str = "model") -
 
     Errors: CaptureError, one sentence with the construct that cannot become a graph.
     """
-    with _quiet():
+    with quiet():
         graph = simplify(lower_program(program.run_decompositions(_decompositions()), name))
         (given,) = program.graph_signature.user_inputs
         (example,) = (node.meta["val"] for node in program.graph.nodes if node.name == given)
         rows = example.shape[0] if isinstance(example.shape[0], int) else BATCH
-        _compare(program.module(), graph, torch.zeros(rows, *graph.input_shape, dtype=example.dtype), name)
+        compare(program.module(), graph, torch.zeros(rows, *graph.input_shape, dtype=example.dtype), name)
     return Model(name, graph, graph, graph.input_shape, graph.output_shape)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings, log lines and program listings that torch.export writes."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -86,7 +96,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
+def evaluation(module: nn.Module) -> Iterator[None]:
+    """Within it, the module is in evaluation mode and attention runs as written; modes come back as they were."""
     modes = {m: m.training for m in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     module.eval()
@@ -136,8 +147,8 @@ def _why(name: str, error: Exception) -> str:
     return f"{name} holds {what}{where}, so it cannot be captured as a graph."
 
 
-def _compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
-    """On random samples of several scales in the shape, type and place of `like` [B, *shape]."""
+def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
+    """Raise CaptureError where a module and its graph differ on random samples of several scales in the shape, type and place of `like` [B, *shape]."""
     generator = torch.Generator().manual_seed(2)
     for scale, draw in DRAWS:
         x = scale * draw(like.shape, generator=generator)

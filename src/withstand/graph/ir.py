@@ -1,5 +1,6 @@
 """The op graph: nodes in order, constants by name, batch first, executable in torch with gradients."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -95,6 +96,12 @@ class Graph(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """The float type of the constants (float32 where there are none)."""
         return next((c.dtype for c in self.buffers() if c.is_floating_point()), torch.float32)
+
+    def with_constants(self, constants: Mapping[str, Tensor]) -> "Graph":
+        """The same nodes with other constants by name, used as they are: on the autograd tape if they are on it."""
+        twin = copy.copy(self)
+        twin._buffers = {slot: constants[name] for name, slot in self._slots.items()}
+        return twin
 
     def step(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
         """Compute one node from the values of the earlier ones."""

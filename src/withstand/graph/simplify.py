@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Set
 
 import torch
 from torch import Tensor
@@ -12,16 +13,17 @@ WEIGHTED = ("linear", "conv", "conv_transpose")
 NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}
 
 
-def simplify(graph: Graph) -> Graph:
+def simplify(graph: Graph, free: Set[str] = frozenset()) -> Graph:
     """The same function with fewer nodes.
 
     Operations that change nothing are dropped, reshapes in a row are merged, constants added to or multiplied with
     the result of a linear map or convolution (a batch normalisation, for example) go into its weights, computed in
     float64, and what is computed twice is computed once. x * x (with numbers in between), x * x * x, x * sigmoid(x) and
     the error-function form of GELU become one node each, of which bounds know more than of a product of two unrelated
-    values.
+    values. free: constants that may change, so that no rewrite rests on their values; what becomes of them is computed
+    in torch, which may trace it. The values of the others are looked at in numpy.
     """
-    draft = _Draft(graph)
+    draft = _Draft(graph, free)
     for node in graph.nodes:
         draft.take(node)
     return Graph(
@@ -37,7 +39,8 @@ def simplify(graph: Graph) -> Graph:
 class _Draft:
     """The new graph while it grows. `alias` names the value that stands for a dropped one."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, free: Set[str]) -> None:
+        self.free = free
         with torch.no_grad():
             traced = graph.trace(torch.zeros(1, *graph.input_shape, dtype=graph.dtype))
         self.shapes = {name: tuple(value.shape[1:]) for name, value in traced.items()}
@@ -75,7 +78,9 @@ class _Draft:
         if node.op in NEUTRAL and len(node.inputs) == 2:
             constant = self._constant_of(node)
             first = node.op in ("sub", "div") and node.inputs[0] not in values
-            return constant is not None and not first and bool((constant == NEUTRAL[node.op]).all())
+            if constant is None or first or not self.free.isdisjoint(node.inputs):
+                return False
+            return bool((constant.numpy() == NEUTRAL[node.op]).all())
         return False
 
     def _constant_of(self, node: Node) -> Tensor | None:
@@ -181,7 +186,8 @@ class _Draft:
 
     def _number(self, name: str) -> float | None:
         constant = self.constants.get(name)
-        return float(constant) if constant is not None and constant.numel() == 1 else None
+        known = constant is not None and constant.numel() == 1 and name not in self.free
+        return float(constant.numpy()) if known else None
 
     def _scaled(self, *products: Node) -> bool:
         return any(self._number(i) is not None for product in products for i in product.inputs)
