@@ -32,11 +32,13 @@ class Objective:
 
     `objective(model, x, y, state)` does both; call backward on the value, step the optimiser, then `state.advance()`.
     x [B, *shape] are inputs in their natural domain, y int64 [B] their classes. norms: threats it can take (empty: the
-    threat plays no part). unlabelled: rows without a label (y = -1) are welcome.
+    threat plays no part). unlabelled: rows without a label (y = -1) are welcome. coupled: what is found for a row
+    depends on the rest of its batch.
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
     unlabelled: ClassVar[bool] = False
+    coupled: ClassVar[bool] = False
 
     @property
     def replays(self) -> int:
