@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
     from withstand.auditing.radius import radius
+    from withstand.auditing.risk import risk
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.core.outputs import other, out
@@ -36,6 +37,7 @@ __all__ = [
     "radius",
     "replay",
     "report",
+    "risk",
     "verify",
 ]
 
@@ -52,6 +54,7 @@ _HOME = {
     "radius": "withstand.auditing.radius",
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
+    "risk": "withstand.auditing.risk",
     "verify": "withstand.auditing.single",
 }
 

@@ -11,6 +11,7 @@ from withstand.cli.ls import ls
 from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
+from withstand.cli.risk import risk
 from withstand.cli.verify import verify
 
 app = typer.Typer(
@@ -36,5 +37,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, doctor, replay, check, report, ls, risk):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)
