@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from withstand.auditing.doctor import doctor
     from withstand.auditing.harden import harden
     from withstand.auditing.radius import radius
+    from withstand.auditing.risk import risk
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.auditing.smooth import smooth
@@ -39,6 +40,7 @@ __all__ = [
     "radius",
     "replay",
     "report",
+    "risk",
     "smooth",
     "verify",
 ]
@@ -58,6 +60,7 @@ _HOME = {
     "replay": "withstand.io.witness",
     "report": "withstand.reporting.page",
     "smooth": "withstand.auditing.smooth",
+    "risk": "withstand.auditing.risk",
     "verify": "withstand.auditing.single",
 }
 

@@ -12,6 +12,7 @@ from withstand.cli.ls import ls
 from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
+from withstand.cli.risk import risk
 from withstand.cli.smooth import smooth
 from withstand.cli.verify import verify
 
@@ -38,5 +39,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, smooth, harden, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, smooth, harden, risk, doctor, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

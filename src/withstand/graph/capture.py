@@ -34,9 +34,7 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
     return graph
 
 
-def exported(
-    module: nn.Module, input_shape: Sequence[int], name: str
-) -> "tuple[torch.export.ExportedProgram, Tensor]":
+def exported(module: nn.Module, input_shape: Sequence[int], name: str) -> "tuple[torch.export.ExportedProgram, Tensor]":
     """A module, in the mode it is in, as a program of ATen operations for one sample, and that sample [1, *input_shape].
 
     Errors: CaptureError, one sentence with the construct that cannot be exported.

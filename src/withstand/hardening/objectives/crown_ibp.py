@@ -30,7 +30,7 @@ class CrownIBP(Certified):
         share, linear = (1 - (1 - last) * state.ramp for last in (self.clean, self.linear))
         with statistics(model) as given:
             natural = F.cross_entropy(model(x), y)
-        if share == 1 and self.steady == 0 or state.now.radius == 0:
+        if (share == 1 and self.steady == 0) or state.now.radius == 0:
             return Loss(natural, {"clean": natural.detach()})
         found = bounded(model, box(state.now, x), given)
         margins = found.margins(y)

@@ -30,7 +30,7 @@ class IBP(Certified):
         share = 1 - (1 - self.clean) * state.ramp
         with statistics(model) as given:
             natural = F.cross_entropy(model(x), y)
-        if share == 1 and self.steady == 0 or state.now.radius == 0:
+        if (share == 1 and self.steady == 0) or state.now.radius == 0:
             return Loss(natural, {"clean": natural.detach()})
         found = bounded(model, box(state.now, x), given)
         robust = worst_case(found.margins(y))

@@ -145,7 +145,9 @@ def shrink(module: nn.Module) -> None:
     sqrt(2 pi) / fan-in (Shi et al. 2021), except for the last layer, as in the authors' code."""
     layers = [part for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd | nn.Linear)]
     for layer in layers[:-1]:
-        nn.init.normal_(layer.weight, 0, math.sqrt(2 * math.pi) / nn.init._calculate_fan_in_and_fan_out(layer.weight)[0])
+        nn.init.normal_(
+            layer.weight, 0, math.sqrt(2 * math.pi) / nn.init._calculate_fan_in_and_fan_out(layer.weight)[0]
+        )
 
 
 TOLERANCE = 0.5
