@@ -12,6 +12,7 @@ from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
 from withstand.cli.smooth import smooth
+from withstand.cli.theory import theory
 from withstand.cli.verify import verify
 
 app = typer.Typer(
@@ -37,5 +38,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, smooth, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, smooth, doctor, replay, check, report, theory, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)
