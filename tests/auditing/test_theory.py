@@ -42,7 +42,7 @@ def test_figures_are_those_of_the_weights() -> None:
     assert [layer.rho for layer in found.layers] == pytest.approx([float(weight_correlation(w)) for w in weights])
     assert [layer.neurons for layer in found.layers] == [16, 32, 64, 10]
     assert [layer.weights for layer in found.layers] == [9, 144, 512, 64]
-    squares = sum(float(value.double().square().sum()) for value in module.parameters())
+    squares = sum(float(value.detach().double().square().sum()) for value in module.parameters())
     assert found.distance == pytest.approx(math.sqrt(squares))
     assert found.parameters == sum(value.numel() for value in module.parameters())
     mean = sum(layer.divergence or 0 for layer in found.layers) / 4

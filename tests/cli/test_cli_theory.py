@@ -34,9 +34,9 @@ def test_figures_as_json(withstand: Command) -> None:
 
 
 def test_an_experiment(withstand: Command) -> None:
-    done = withstand("theory", "--experiment", "schmidt-bernoulli")
+    done = withstand("theory", "--experiment", "schmidt-gaussian")
     assert done.code == 0, done.err
-    assert "n thresholded" in done.out
+    assert "n robust" in done.out
     rows = withstand("theory", "--experiment", "schmidt-bernoulli", "--json").json["rows"]
     assert {row["n thresholded"] for row in rows} == {1}
 

@@ -59,7 +59,7 @@ def thresholded_error(d: int, n: int, *, tau: float, eps: float = 0) -> float:
 
 
 def bernoulli_table(
-    dims: Sequence[int] = (100, 400, 1600, 6400, 25_600),
+    dims: Sequence[int] = (100, 400, 1600, 6400),
     *,
     bias: float = 1.0,
     strength: float = 1.5,

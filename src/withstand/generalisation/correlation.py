@@ -16,6 +16,7 @@ channels), so that g is twice a KL divergence for convolutions too.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -67,14 +68,14 @@ def layer_divergence(weight: Tensor, groups: int = 1) -> Tensor:
     return correlation_divergence(rho, weight.shape[0], math.prod(weight.shape[1:]), groups)
 
 
-def correlated_kl(distance: float, sigma: float, divergences: Tensor | list[float]) -> float:
+def correlated_kl(distance: float, sigma: float, divergences: Sequence[float]) -> float:
     """KL of a posterior N(w, sigma^2 C), with the correlations of each layer in C, from the prior N(w0, sigma^2 I).
 
     distance: ||w - w0||. divergences: g of every layer. It is distance^2 / (2 sigma^2) + sum of g / 2, in nats.
     """
     check_positive("sigma", sigma)
     check_positive("The distance of the means", distance, zero=True)
-    return distance**2 / (2 * sigma**2) + float(torch.as_tensor(divergences).sum()) / 2
+    return distance**2 / (2 * sigma**2) + math.fsum(divergences) / 2
 
 
 def is_correlated(weight: Tensor) -> bool:
