@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "withstand"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {"core", "graph"}
-WORK = BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening", "smoothing"}
+WORK = BASE | {"bounds", "attacks", "builtin", "io", "verification", "generalisation", "hardening", "smoothing"}
 ROOMS: dict[str, set[str]] = {
     "core": {"core"},
     "graph": BASE,
@@ -22,7 +22,8 @@ ROOMS: dict[str, set[str]] = {
     "io": BASE | {"builtin", "io"},
     "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
-    "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "hardening"},
+    "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "generalisation", "hardening"},
+    "generalisation": BASE | {"generalisation"},
     "reporting": {
         "core.records",
         "core.records_harden",

@@ -1,8 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `doctor`, `replay`,
-`report`, `ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda`
-lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
+`report`, `ls`, `check` and `theory`. `closest` bounds the distance of the nearest violation by mixed-integer programs;
+`bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.auditing.smooth import smooth
+    from withstand.auditing.theory import theory
     from withstand.core.outputs import other, out
     from withstand.graph.bpda import bpda
     from withstand.io.witness import replay
@@ -42,6 +43,7 @@ __all__ = [
     "report",
     "risk",
     "smooth",
+    "theory",
     "verify",
 ]
 
@@ -61,6 +63,7 @@ _HOME = {
     "report": "withstand.reporting.page",
     "smooth": "withstand.auditing.smooth",
     "risk": "withstand.auditing.risk",
+    "theory": "withstand.auditing.theory",
     "verify": "withstand.auditing.single",
 }
 

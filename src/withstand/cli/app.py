@@ -14,6 +14,7 @@ from withstand.cli.replay import replay
 from withstand.cli.report import report
 from withstand.cli.risk import risk
 from withstand.cli.smooth import smooth
+from withstand.cli.theory import theory
 from withstand.cli.verify import verify
 
 app = typer.Typer(
@@ -39,5 +40,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, smooth, harden, risk, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, smooth, harden, risk, theory, doctor, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

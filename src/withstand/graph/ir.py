@@ -83,6 +83,10 @@ class Graph(torch.nn.Module):
         """The constant of that name."""
         return getattr(self, self._slots[name])
 
+    def slot(self, name: str) -> str:
+        """The constant's name among the buffers, as in `state_dict()`."""
+        return self._slots[name]
+
     def is_constant(self, name: str) -> bool:
         """Whether `name` is a constant (else it is the input or a node's value)."""
         return name in self._slots
