@@ -1,8 +1,9 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `doctor`, `replay`,
-`report`, `ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda`
-lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
+`report`, `ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs, and
+`lipschitz_constants` how much outputs can change; `bpda` lets attacks see through layers without a useful gradient;
+`out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from withstand.auditing.check import check
     from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
+    from withstand.auditing.lipschitz import lipschitz_constants
     from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
@@ -31,6 +33,7 @@ __all__ = [
     "check",
     "closest",
     "doctor",
+    "lipschitz_constants",
     "ls",
     "other",
     "out",
@@ -48,6 +51,7 @@ _HOME = {
     "check": "withstand.auditing.check",
     "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
+    "lipschitz_constants": "withstand.auditing.lipschitz",
     "ls": "withstand.auditing.runfolder",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",
