@@ -12,17 +12,29 @@ SOURCE = ROOT / "src" / "withstand"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {"core", "graph"}
-WORK = BASE | {"bounds", "attacks", "builtin", "io", "verification", "generalisation", "hardening", "smoothing"}
+WORK = BASE | {
+    "bounds",
+    "lipschitz",
+    "attacks",
+    "builtin",
+    "io",
+    "verification",
+    "generalisation",
+    "hardening",
+    "smoothing",
+}
 ROOMS: dict[str, set[str]] = {
     "core": {"core"},
     "graph": BASE,
     "bounds": BASE | {"bounds"},
+    "lipschitz": BASE | {"bounds", "lipschitz"},
     "attacks": BASE | {"attacks"},
     "builtin": BASE | {"builtin"},
     "io": BASE | {"builtin", "io"},
-    "verification": BASE | {"bounds", "checker", "attacks", "io", "verification"},
+    "verification": BASE | {"bounds", "lipschitz", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
-    "hardening": BASE | {"bounds", "attacks", "builtin", "io", "verification", "generalisation", "hardening"},
+    "hardening": BASE
+    | {"bounds", "lipschitz", "attacks", "builtin", "io", "verification", "generalisation", "hardening"},
     "generalisation": BASE | {"generalisation"},
     "reporting": {
         "core.records",

@@ -1,8 +1,9 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `doctor`, `replay`,
-`report`, `ls`, `check` and `theory`. `closest` bounds the distance of the nearest violation by mixed-integer programs;
-`bpda` lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
+`report`, `ls`, `check`, `harden`, `masking`, `risk` and `theory`. `closest` bounds the distance of the nearest violation by
+mixed-integer programs, and `lipschitz_constants` how much outputs can change; `bpda` lets attacks see through layers
+without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
     from withstand.auditing.harden import harden
+    from withstand.auditing.lipschitz import lipschitz_constants
     from withstand.auditing.radius import radius
     from withstand.auditing.risk import risk
     from withstand.auditing.runfolder import ls
@@ -35,6 +37,7 @@ __all__ = [
     "closest",
     "doctor",
     "harden",
+    "lipschitz_constants",
     "ls",
     "other",
     "out",
@@ -55,6 +58,7 @@ _HOME = {
     "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
     "harden": "withstand.auditing.harden",
+    "lipschitz_constants": "withstand.auditing.lipschitz",
     "ls": "withstand.auditing.runfolder",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from withstand.core.threat import Threat
 from withstand.graph.ir import Graph
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
+from withstand.lipschitz.constants import POINTS, Constants, constants
+from withstand.verification.methods.lipschitz import Lipschitz
 from withstand.verification.portfolio import portfolio
 from withstand.verification.search import search
 
@@ -37,7 +39,7 @@ class Verified:
     why: for the method `auto`, the verifiers it chose and the reason. Per sample: status, bounds (the best lower bound
     on its margin), domains (parts of its threat that a search bounded), open (parts it left), reasons (what stopped
     the search, where the sample is unknown; why there is no certificate, where one was wanted) and certificates (the
-    files of proofs that were checked, and of witnesses).
+    files of proofs that were checked, and of witnesses). constants: those in l2, for the method `lipschitz`.
     """
 
     n: int
@@ -55,6 +57,7 @@ class Verified:
     open: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     certificates: list[str] = field(default_factory=list)
+    constants: Constants | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the lists of samples."""
@@ -105,7 +108,10 @@ def verify(
         starts = range(0, len(question.data), BLOCK)
         verdicts = [v for start in starts for v in _prove(question, replay, verifiers, start, clock, shelf)]
         files = [] if shelf is None else shelf.files
-        return _summed(method, why, verdicts, files, time.process_time() - cpu, time.perf_counter() - wall)
+        found = _summed(method, why, verdicts, files, time.process_time() - cpu, time.perf_counter() - wall)
+        if isinstance(named, Lipschitz):
+            found = replace(found, constants=constants(graph, "l2", question.x[:POINTS]))
+        return found
 
 
 def _summed(
@@ -158,7 +164,6 @@ def _prove(
 def in_float64(question: Question) -> Question:
     """The same question with inputs and a copy of the graph in float64."""
     import copy
-    from dataclasses import replace
 
     graph = question.model.graph
     if graph is None:

@@ -9,6 +9,7 @@ from withstand.cli.output import print_table
 
 if TYPE_CHECKING:
     from withstand.core.records import Alarm, Check, Counts
+    from withstand.lipschitz.constants import Constants
 
 COLOURS = {"pass": "green", "note": "blue", "warn": "yellow", "fail": "red"}
 """Outcome of a check to the colour of its word, on terminals that have colours."""
@@ -26,6 +27,22 @@ def print_counts(counts: "Counts", n: int) -> None:
     names = {"proved": "proved", "refuted": "refuted", "unknown": "unknown", "invalid": "wrong when clean"}
     rows = [(names[k], v, f"{v / n:.1%}" if n else "-") for k, v in counts.model_dump().items()]
     print_table(("verdict", "samples", "share"), rows)
+
+
+def print_constants(found: "Constants") -> None:
+    """The Lipschitz constants by method and by layer, the range of those by pair, and what is to be known of them."""
+    typer.echo(f"Lipschitz constants in {found.norm}, over all inputs:")
+    print_table(("method", "constant", "which is"), [(b.method, b.value, str(b.kind)) for b in found.bounds])
+    typer.echo("")
+    layers = [(one.name, one.inputs, one.outputs, one.norm, one.power) for one in found.layers]
+    print_table(("layer", "inputs", "outputs", "norm, certified", "power method"), layers)
+    typer.echo("")
+    if found.pairs:
+        ends = [min(found.pairs, key=lambda pair: pair.norm), max(found.pairs, key=lambda pair: pair.norm)]
+        low, high = (f"{pair.norm:.4g} (outputs {pair.first} and {pair.second})" for pair in ends)
+        typer.echo(f"The difference of two outputs has certified constants from {low} to {high}.")
+    for note in found.notes:
+        typer.echo(note)
 
 
 def print_alarms(alarms: "list[Alarm]") -> None:

@@ -9,7 +9,7 @@ import typer
 
 from withstand.cli import options
 from withstand.cli.output import only_results_on_stdout, percent, print_json
-from withstand.cli.results import print_counts
+from withstand.cli.results import print_constants, print_counts
 from withstand.core.errors import InputError
 
 Onnx = Annotated[
@@ -147,6 +147,9 @@ def _prove(
         return
     from withstand.core.records import Counts
 
+    if result.constants is not None:
+        print_constants(result.constants)
+        typer.echo("")
     print_counts(Counts(**result.counts), result.n)
     typer.echo("")
     if result.why:
