@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from withstand.core.errors import InputError
 from withstand.core.run_files import replacing
@@ -17,6 +17,13 @@ class Folder:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def open(self) -> None:
         """Make the folder and lock it. Raises InputError when it cannot be written or another run writes to it."""

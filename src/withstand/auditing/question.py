@@ -134,7 +134,7 @@ def _check_classes(model: Model, outputs: int, least: int) -> None:
         shape = " x ".join(map(str, model.output_shape)) or "a single number"
         raise InputError(
             f"{model.name} has the outputs {shape} for a sample, no logits of {least} classes or more; "
-            "for a regression use the property band:WIDTH."
+            "for a regression use the property band:WIDTH, with a verb that has properties."
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -132,17 +133,12 @@ def smooth(
         radii=_checked_radii(radii, predict),
     )
     everywhere = L2(radius=math.inf, domain=(-math.inf, math.inf))
-    folder = None if out is None else Folder(out)
-    with pose(model, data, everywhere, limit=limit, device=device) as question:
-        if folder is not None:
-            folder.open()
-        try:
-            run = SmoothingRun(plan, smoothing, question, folder, progress or (lambda event: None))
-            summary = run.go()
-        finally:
-            if folder is not None:
-                folder.close()
-    return _result(plan, summary, run)
+    with (
+        pose(model, data, everywhere, limit=limit, device=device) as question,
+        nullcontext() if out is None else Folder(out) as folder,
+    ):
+        run = SmoothingRun(plan, smoothing, question, folder, progress or (lambda event: None))
+        return _result(plan, run.go(), run)
 
 
 def _result(plan: SmoothingPlan, summary: SmoothingSummary, run: SmoothingRun) -> Smoothed:
