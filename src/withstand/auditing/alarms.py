@@ -28,6 +28,9 @@ class _Sign:
 LUCK = 0.05
 """Another attack finds up to such a share of what is left by luck, on any model; more is a sign."""
 
+DEAD_SHARE = 0.1
+"""Attacks walk blind if more than this share of the samples has gradients that are zero."""
+
 _SIGNS = (
     _Sign(
         "black box beats white box",
@@ -52,7 +55,9 @@ _SIGNS = (
         "Gradient attacks fail even when the whole domain is allowed, where every model can be broken.",
         among=("wide-miss", "wide-hit"),
     ),
-    _Sign("zero gradients", "dead", 0.1, "Most gradients of these samples are exactly zero: attacks walk blind."),
+    _Sign(
+        "zero gradients", "dead", DEAD_SHARE, "Most gradients of these samples are exactly zero: attacks walk blind."
+    ),
     _Sign("NaN gradients", "non-finite", 0.0, "Gradients hold NaN or infinity: attacks walk blind where they do."),
     _Sign(
         "loss not flat",

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from withstand.auditing.masking.outputs import are_probabilities, largest_change
 from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
 from withstand.core.property import Argmax, Property
@@ -119,9 +120,8 @@ def _accuracy(question: Question, ours: Tensor) -> Check:
 
 def _determinism(question: Question) -> Check:
     f = question.model.module
-    first, second = f(question.x[:FEW]), f(question.x[:FEW])
-    change = float((first - second).abs().max())
-    if change > 1e-5 * max(1.0, float(first.abs().max())):
+    change = largest_change([f(question.x[:FEW]) for _ in range(2)])
+    if change > 1e-5:
         sentence = "Two passes over the same inputs give different outputs: a layer of the model is random."
         return Check(name="determinism", outcome="warn", sentence=sentence, figures={"largest_change": change})
     return Check(name="determinism", outcome="pass", sentence="Two passes over the same inputs agree.")
@@ -164,8 +164,7 @@ def _normalisation(question: Question) -> list[Check]:
 def _logits(question: Question, outputs: Tensor) -> list[Check]:
     if not isinstance(question.property, Argmax):
         return []
-    sums = outputs.flatten(1).sum(1)
-    if bool(((outputs >= 0) & (outputs <= 1)).all()) and bool(((sums - 1).abs() < 1e-3).all()):
+    if are_probabilities(outputs):
         sentence = "The outputs are probabilities: a softmax before the loss flattens gradients; remove it."
         return [Check(name="logits", outcome="warn", sentence=sentence)]
     if bool((outputs <= 0).all()) and bool(((outputs.exp().flatten(1).sum(1) - 1).abs() < 1e-3).all()):

@@ -159,7 +159,7 @@ class Oracle:
                 inputs = leaf = self.threat.deploy(x0, x).detach().requires_grad_()
             read = self._read(inputs, y, ask)
             several = read.loss.dim() == 2
-            grads = [_slope(loss, leaf, retain=several) for loss in (read.loss.unbind(1) if several else [read.loss])]
+            grads = [slope_of(loss, leaf, retain=several) for loss in (read.loss.unbind(1) if several else [read.loss])]
         grad = torch.stack(grads, 1) if several else grads[0]
         return Answer(read.margin, read.loss.detach(), read.targets, grad)
 
@@ -200,7 +200,7 @@ def call(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         raise ModelRaised(0, error) from error
 
 
-def _slope(loss: Tensor, leaf: Tensor, retain: bool) -> Tensor:
+def slope_of(loss: Tensor, leaf: Tensor, retain: bool) -> Tensor:
     """The gradient of the summed loss, zero where it does not depend on the leaf."""
     if not loss.requires_grad:
         return torch.zeros_like(leaf)
