@@ -1,8 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `doctor`, `replay`,
-`report`, `ls`, `check`, `harden`, `masking`, `risk` and `theory`. `closest` bounds the distance of the nearest violation by
-mixed-integer programs, and `lipschitz_constants` how much outputs can change; `bpda` lets attacks see through layers
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `harden`, `masking`,
+`risk`, `theory`, `doctor`, `replay`, `check`, `report` and `ls`. `closest` bounds the distance of the nearest violation
+by mixed-integer programs, and `lipschitz_constants` how much outputs can change; `bpda` lets attacks see through layers
 without a useful gradient; `out[3] > out[other]` is a property.
 """
 
