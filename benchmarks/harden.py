@@ -3,7 +3,7 @@
 Usage: python benchmarks/harden.py MNIST.npz [--rows NAME ...] [--epochs N] [--out DIR] [--json FILE] [--reference ONNX]
 
 Each row runs in a process of its own, so that its peak memory is its own. Run folders go to DIR (runs/mnist) and are
-resumed. Attacked and certified accuracy are those of `withstand audit` on the first 1,000 test images, clean accuracy is
+resumed. Attacked and certified accuracy are those of an audit on the first 1,000 test images, clean accuracy is
 of all 10,000. `--reference` audits a stored network in the same way, for comparison.
 """
 

@@ -1,0 +1,168 @@
+"""`withstand harden` from the command line: every recipe, what it prints and leaves, going on, and wrong input."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Command, Done
+
+from withstand.builtin.digits import digits_split
+from withstand.core.registry import components
+from withstand.core.run_files import read_epoch_records, read_harden_record
+
+KEYS = ("clean_accuracy", "attacked_accuracy", "certified_accuracy", "epochs", "seconds", "cpu_seconds")
+FIXED = (*KEYS, "peak_memory_mb", "best", "last", "masking")
+QUICK = {
+    "self-training": "self-training:steps=2",
+    "smooth-adv": "smooth-adv:steps=1,draws=2",
+    "free": "free:replays=2",
+    "natural": "natural",
+}
+THREATS = {"linf": "linf:0.03", "l2": "l2:0.3", "l1": "l1:1"}
+
+
+@pytest.fixture
+def few(withstand: Command) -> str:
+    """A file of 150 digits to train on and 20 to test on."""
+    train, test = digits_split()
+    arrays = {"x_train": train.x[:150], "y_train": train.y[:150], "x_test": test.x[:20], "y_test": test.y[:20]}
+    np.savez("few.npz", **{name: value.numpy() for name, value in arrays.items()})
+    return "few.npz"
+
+
+def harden(withstand: Command, data: str, *options: object, threat: str = "linf:0.03") -> Done:
+    command = ("harden", "digits-cnn", "--data", data, "--threat", threat, "--epochs", 1, "--limit", 4, "--out", "hard")
+    return withstand(*command, *options)
+
+
+@pytest.mark.parametrize("name", components("objective"))
+def test_every_recipe(name: str, few: str, withstand: Command) -> None:
+    norms = getattr(components("objective")[name], "norms", ())
+    threat = THREATS[norms[0] if norms else "linf"]
+    done = harden(withstand, few, "--recipe", QUICK.get(name, name), "--json", threat=threat)
+    assert done.code == 0, done.err
+    told = done.json
+    assert set(FIXED) <= set(told)
+    assert told["certified_accuracy"] <= told["attacked_accuracy"] <= told["clean_accuracy"]
+    assert told["epochs"] == 1
+    assert Path(told["best"]).is_file()
+    assert Path(told["last"]).is_file()
+    assert told["masking"]
+
+
+@pytest.mark.parametrize("name", components("addition"))
+def test_every_addition(name: str, few: str, withstand: Command) -> None:
+    done = harden(withstand, few, "--recipe", "fast", "--with", name, "--json")
+    assert done.code == 0, done.err
+    assert done.json["recipe"]["additions"] == f"('{name}',)"
+
+
+def test_what_a_run_leaves(few: str, withstand: Command) -> None:
+    done = harden(withstand, few, "--recipe", "pgd:steps=2", "--epochs", 2)
+    assert done.code == 0, done.err
+    folder = Path("hard")
+    held = {path.name for path in folder.iterdir()}
+    wanted = {"run.json", "epochs.jsonl", "checkpoint.pt", "report.html", "card.md", "before", "after"}
+    assert wanted | {"best.onnx", "last.onnx", "best.safetensors", "last.safetensors"} <= held
+    record = read_harden_record(folder / "run.json")
+    assert (record.state, record.epochs_done, record.epochs) == ("complete", 2, 2)
+    assert record.split is not None
+    assert (record.split.train, record.split.validation, record.split.test) == (135, 15, 20)
+    assert [one.epoch for one in read_epoch_records(folder / "epochs.jsonl")] == [1, 2]
+    assert "Source:" in done.err
+    assert "epoch 2:" in done.err
+    assert "before" in done.out
+    assert "best" in done.out
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_hardened_model_is_audited_by_its_file(few: str, withstand: Command) -> None:
+    told = harden(withstand, few, "--recipe", "fast", "--json").json
+    again = withstand("audit", "hard/best.onnx", "--data", "few.npz[x_test,y_test]", "--threat", "linf:0.03",
+                      "--limit", 4, "--json").json  # fmt: skip
+    assert again["clean_accuracy"] == told["clean_accuracy"]
+    assert again["certified_accuracy"] >= told["certified_accuracy"]
+
+
+def test_a_finished_run_is_not_done_again(few: str, withstand: Command) -> None:
+    first = harden(withstand, few, "--recipe", "fast", "--json").json
+    refused = harden(withstand, few, "--recipe", "fast")
+    assert refused.code == 2
+    assert "--resume" in refused.complaint
+    again = harden(withstand, few, "--recipe", "fast", "--resume", "--json")
+    assert again.code == 0, again.err
+    assert {key: again.json[key] for key in KEYS} == {key: first[key] for key in KEYS}
+    other = harden(withstand, few, "--recipe", "pgd:steps=2", "--resume")
+    assert other.code == 2
+    assert "another objective" in other.complaint
+
+
+def test_going_on_after_an_interruption_is_the_same_training(
+    few: str, withstand: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from withstand.hardening.trainer import Trainer
+
+    whole = harden(withstand, few, "--recipe", "pgd:steps=2", "--epochs", 3, "--json").json
+    weights = Path("hard/last.safetensors").read_bytes()
+    Path("hard").rename("whole")
+    end = Trainer._end_epoch
+
+    def interrupted(self: Trainer, clock: object) -> None:
+        end(self, clock)  # type: ignore[arg-type]
+        if self.progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_end_epoch", interrupted)
+    assert harden(withstand, few, "--recipe", "pgd:steps=2", "--epochs", 3).code == 130
+    assert read_harden_record(Path("hard/run.json")).state == "partial"
+    monkeypatch.setattr(Trainer, "_end_epoch", end)
+    rest = harden(withstand, few, "--recipe", "pgd:steps=2", "--epochs", 3, "--resume", "--json").json
+    assert Path("hard/last.safetensors").read_bytes() == weights
+    assert rest["attacked_accuracy"] == whole["attacked_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--recipe", "trade"), "did you mean 'trades'"),
+        (("--recipe", "trades:bta=3"), "did you mean 'beta'"),
+        (("--with", "aw"), "addition"),
+        (("--precision", "8"), "precision"),
+        (("--recipe", "ibp", "--threat", "l2:0.5"), "linf"),
+        (("--unlabelled", "few.npz[x_test,y_test]", "--recipe", "pgd"), "label"),
+        (("--rate", "1e30"), "lower"),
+    ],
+)
+def test_wrong_input_is_one_sentence(options: tuple[str, ...], word: str, few: str, withstand: Command) -> None:
+    done = harden(withstand, few, *options)
+    assert done.code == 2, done.err
+    assert word in done.complaint
+    assert done.out == ""
+
+
+def test_labels_out_of_range(withstand: Command) -> None:
+    train, _ = digits_split()
+    np.savez("odd.npz", x=train.x[:60].numpy(), y=train.y[:60].numpy() + 4)
+    done = harden(withstand, "odd.npz")
+    assert done.code == 2
+    assert "outside 0 to 9" in done.complaint
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_weights(few: str, withstand: Command) -> None:
+    done = harden(withstand, few, "--recipe", "natural", "--rate", "1e18", "--epochs", 3)
+    assert done.code == 2
+    assert "lower" in done.complaint
+    record = json.loads(Path("hard/run.json").read_text())
+    assert record["state"] == "stopped"
+
+
+def test_networks_that_are_only_a_file_train(few: str, withstand: Command) -> None:
+    first = harden(withstand, few, "--recipe", "fast", "--json").json
+    Path("hard").rename("first")
+    done = withstand("harden", "first/best.onnx", "--data", few, "--threat", "linf:0.03", "--recipe", "fast",
+                     "--epochs", 1, "--limit", 4, "--out", "second", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    assert math.isclose(done.json["before"]["clean_accuracy"], first["clean_accuracy"])
