@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from withstand.bounds import lower_bound
 from withstand.builtin.digits import digits_split
 from withstand.builtin.models import architecture
+from withstand.core.balls import Linf
 from withstand.core.evidence import Grade
 from withstand.core.judge import needed
 from withstand.core.property import Argmax
 from withstand.core.registry import build
 from withstand.core.runner import run
-from withstand.bounds import lower_bound
-from withstand.core.balls import Linf
 from withstand.graph.capture import capture
 from withstand.hardening.state import State
 
@@ -40,20 +40,20 @@ def train(text: str, epochs: int) -> nn.Module:
     return module.eval()
 
 
-def sides(module: nn.Module, method: str) -> tuple[float, float, float]:
-    """Shares of the held-out images that are right, right under PGD, and proved."""
+def sides(module: nn.Module) -> tuple[float, float, float]:
+    """Shares of the held-out images that are right, right under PGD, and proved by intervals."""
     _, images = digits_split()
     graph = capture(module, images.x.shape[1:])
     with torch.no_grad():
         outputs = graph(images.x)
         rows = Argmax().rows(images.y, 10)
-        low = rows.combine(lower_bound(method, graph, Linf(RADIUS), images.x, rows))  # type: ignore[arg-type]
+        low = rows.combine(lower_bound("ibp", graph, Linf(RADIUS), images.x, rows))
     proved = low > needed(Grade.FLOAT32, outputs)
     attack = build("attack", "pgd:steps=20,restarts=1")
     found = run(attack, graph, images.x, images.y, Linf(RADIUS), ids=range(len(images.x)))
     held = found.margin > 0
     assert not bool((proved & ~held).any())
-    return float((outputs.argmax(1) == images.y).float().mean()), share(held), share(proved)
+    return share(outputs.argmax(1) == images.y), share(held), share(proved)
 
 
 def share(rows: Tensor) -> float:
@@ -61,19 +61,13 @@ def share(rows: Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("text", "epochs", "method", "clean", "certified"),
-    [
-        ("natural", 20, "ibp", 0.9, 0.0),
-        ("ibp:start=shi", 20, "ibp", 0.8, 0.6),
-        ("crown-ibp:start=shi", 20, "ibp", 0.8, 0.6),
-        ("sabr:start=shi,share=0.6,steps=3,step=0.5", 20, "ibp", 0.8, 0.6),
-        ("mtl-ibp:start=shi,steps=3,step=0.5", 20, "ibp", 0.8, 0.6),
-    ],
-    ids=lambda value: value.partition(":")[0] if isinstance(value, str) else None,
+    "text",
+    ["ibp", "crown-ibp", "sabr:steps=2,step=0.6", "mtl-ibp:steps=2,step=0.6"],
+    ids=lambda text: text.partition(":")[0],
 )
-def test_what_a_short_training_reaches(text: str, epochs: int, method: str, clean: float, certified: float) -> None:
-    right, held, proved = sides(train(text, epochs), method)
-    print(text, right, held, proved)
-    assert right > clean
+def test_what_a_short_training_proves(text: str) -> None:
+    name, _, given = text.partition(":")
+    right, held, proved = sides(train(f"{name}:start=shi,{given}", 10))
+    assert right > 0.7
     assert proved <= held <= right
-    assert proved >= certified
+    assert proved > 0.35
