@@ -88,7 +88,7 @@ def transpose(rule: Affine, rows: Tensor, position: int, args: Sequence[Value], 
 
 
 def constant_part(rule: Affine, args: Sequence[Value], attrs: Attrs, like: Tensor) -> Tensor | None:
-    """The output [1, *out] at activations of zero, or None where it is zero."""
+    """The output [1, *out] at activations of zero, or None where it is zero and no constant is on an autograd tape."""
     zeros = [a if isinstance(a, Tensor) else like.new_zeros(1, *a) for a in args]
     start = OPS[rule.op].run(*zeros, **attrs)
-    return start if bool((start != 0).any()) else None
+    return start if start.requires_grad or bool((start != 0).any()) else None

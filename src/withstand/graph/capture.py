@@ -35,7 +35,7 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
 
 
 def exported(module: nn.Module, input_shape: Sequence[int], name: str) -> "tuple[torch.export.ExportedProgram, Tensor]":
-    """A module, in the mode it is in, as a program of ATen operations for one sample, and that sample [1, *input_shape].
+    """A module, in the mode it is in, as a program for one sample, and that sample [1, *input_shape].
 
     Errors: CaptureError, one sentence with the construct that cannot be exported.
     """
@@ -146,7 +146,10 @@ def _why(name: str, error: Exception) -> str:
 
 
 def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
-    """Raise CaptureError where a module and its graph differ on random samples of several scales in the shape, type and place of `like` [B, *shape]."""
+    """Raise CaptureError where a module and its graph differ on random samples of several scales.
+
+    like: [B, *shape], of the samples' shape, type and place.
+    """
     generator = torch.Generator().manual_seed(2)
     for scale, draw in DRAWS:
         x = scale * draw(like.shape, generator=generator)

@@ -26,7 +26,7 @@ from withstand.hardening.parts.live import live, statistics
 from withstand.hardening.state import State
 
 Start = Literal["given", "shi"]
-"""Weights at the start: those of the module, or drawn anew so that interval bounds neither grow nor vanish with depth."""
+"""Weights at the start: those of the module, or drawn anew for interval bounds that keep their width."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from withstand.core.errors import InputError
 from withstand.graph.agreement import BATCH
-from withstand.graph.aten_walk import lower_program, stored
+from withstand.graph.aten_walk import CaptureError, lower_program, stored
 from withstand.graph.capture import compare, evaluation, exported, quiet
 from withstand.graph.ir import Graph
 from withstand.graph.simplify import simplify
@@ -101,7 +101,16 @@ def _capture(module: nn.Module, input_shape: tuple[int, ...]) -> _Recipe:
     with evaluation(module), quiet(), torch.no_grad():
         program, example = exported(module, input_shape, "the model")
         read = {name: value for name, value in stored(program).items() if isinstance(value, Tensor)}
-        lowered, first = _traced(lambda held: lower_program(program, "the model", held), read)
+        try:
+            lowered, first = _traced(lambda held: lower_program(program, "the model", held), read)
+        except CaptureError as error:
+            if "tracing tensor" not in str(error):
+                raise
+            where = str(error).partition(" cannot be captured")[0]
+            raise CaptureError(
+                f"{where} has a form that depends on the values of its weights, so bounds of it cannot be "
+                "trained on; replace it."
+            ) from error
         depends = _depending(first)
         free = {name: value for (name, value), one in zip(lowered.constants.items(), depends, strict=True) if one}
         graph, second = _traced(
