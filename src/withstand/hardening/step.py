@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from withstand.core.errors import InputError
@@ -108,12 +109,13 @@ class Stepper:
         return held.tolist()
 
     def level(self, module: nn.Module) -> None:
-        """Give buffers that are no whole numbers, such as the statistics of batch normalisation, which every process
-        measures on its own rows, their mean over all processes."""
-        for buffer in module.buffers() if self.processes > 1 else ():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.processes
+        """Give the statistics of batch normalisation, which every process measures on its own rows, their mean over all
+        processes."""
+        norms = [part for part in module.modules() if isinstance(part, _BatchNorm)] if self.processes > 1 else []
+        for statistic in (value for part in norms for value in (part.running_mean, part.running_var)):
+            if statistic is not None:
+                dist.all_reduce(statistic)
+                statistic /= self.processes
 
     def gather(self, value: object) -> list[object]:
         """What every process gives, in the order of the processes."""
