@@ -45,7 +45,7 @@ def mlflow(experiment: str, tracking: str | None = None) -> Callback:
     up). Raises InputError when MLflow is not installed.
     """
     try:
-        import mlflow as server
+        import mlflow as server  # type: ignore[import-not-found]
     except ImportError:
         raise InputError("MLflow is not installed; run pip install withstand[mlflow].") from None
     if tracking is not None:

@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -131,4 +131,5 @@ def _shared(whole: Whole, device: torch.device) -> DistributedDataParallel:
     Newer versions of PyTorch have another word for that."""
     known = inspect.signature(DistributedDataParallel).parameters
     word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(whole, [device] if device.type == "cuda" else None, **{word: False})
+    quiet: dict[str, Any] = {word: False}
+    return DistributedDataParallel(whole, [device] if device.type == "cuda" else None, **quiet)
