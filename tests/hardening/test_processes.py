@@ -1,5 +1,6 @@
 """Two gloo processes train as one with the whole batch would."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 from training import ROWS, digits, network, replayed
 
 from withstand.core.errors import InputError
-from withstand.hardening.loader import Loader
+from withstand.hardening.loader import Batch, Loader
 from withstand.hardening.objective import build_objective
 from withstand.hardening.state import State
 from withstand.hardening.step import Diverged
@@ -78,21 +79,36 @@ def stopped(folder: str) -> dict[str, Any]:
     return {"same": all(same) and held, "sentence": sentence}
 
 
-def normalised() -> dict[str, Any]:
-    """Batch normalisation, whose statistics are each process's own within an epoch."""
-    x, y = digits()
-    module = network(norm=True)
-    optimiser = torch.optim.SGD(module.parameters(), 0.1)
-    trained = Trainer(
-        module, build_objective("pgd:steps=2"), State("linf:0.1"), optimiser, Loader(x[:ROWS], y[:ROWS], 50), 1
-    )
-    trained.fit()
-    return {"state": list(module.state_dict().values()), "loss": trained.progress.history[0].loss}
+class Stopping(Loader):
+    """Raises where the fourth batch would be."""
+
+    def at(self, epoch: int, index: int, rank: int = 0, processes: int = 1) -> Batch:
+        if index == 3:
+            raise InterruptedError
+        return super().at(epoch, index, rank, processes)
+
+
+def normalised(folder: str) -> dict[str, Any]:
+    """Batch normalisation, whose statistics are each process's own within an epoch; without a stop, and with one."""
+
+    def fresh(form: type[Loader], folder: str | None) -> Trainer:
+        x, y = digits()
+        module = network(norm=True)
+        optimiser = torch.optim.SGD(module.parameters(), 0.1)
+        loader, objective = form(x[:ROWS], y[:ROWS], 50), build_objective("pgd:steps=2")
+        return Trainer(module, objective, State("linf:0.1"), optimiser, loader, 1, folder=folder, checkpoint_every=2)
+
+    whole, rest = fresh(Loader, None), fresh(Loader, folder)
+    whole.fit()
+    with contextlib.suppress(InterruptedError):
+        fresh(Stopping, folder).fit()
+    rest.fit(resume=True)
+    return {name: list(one.module.state_dict().values()) for name, one in (("whole", whole), ("rest", rest))}
 
 
 def everything(folder: str) -> dict[str, Any]:
     """All of these."""
-    return {**together(folder), **stopped(folder), "normalised": normalised()}
+    return {**together(folder), **stopped(folder), "normalised": normalised(f"{folder}-normalised")}
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +144,12 @@ def test_two_processes_train_as_one_does(two: tuple[Path, list[dict[str, Any]]],
             assert (record["clean"], record["pgd"]) == (wanted["clean"], wanted["pgd"])
 
 
-def test_statistics_are_levelled_before_validation(two: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_statistics_are_levelled_at_the_end_of_an_epoch_and_stored_before(
+    two: tuple[Path, list[dict[str, Any]]],
+) -> None:
     first, second = (found["normalised"] for found in two[1])
-    assert all(torch.equal(a, b) for a, b in zip(first["state"], second["state"], strict=True))
-    assert first["loss"] == second["loss"]
+    for other in (second["whole"], first["rest"], second["rest"]):
+        assert all(torch.equal(a, b) for a, b in zip(first["whole"], other, strict=True))
 
 
 def test_processes_stop_and_go_on_together(two: tuple[Path, list[dict[str, Any]]]) -> None:

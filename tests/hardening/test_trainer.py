@@ -17,7 +17,7 @@ from withstand.hardening.objective import Loss, Model, Objective, build_objectiv
 from withstand.hardening.progress import Tick
 from withstand.hardening.schedules import WarmUp
 from withstand.hardening.state import State
-from withstand.hardening.step import Diverged
+from withstand.hardening.step import Diverged, Precision
 from withstand.hardening.trainer import Trainer
 from withstand.hardening.validate import Validation, count
 
@@ -198,7 +198,7 @@ class Watches(nn.Module):
 
 
 @pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
-def test_mixed_precision_trains_and_attacks_stay_in_float32(precision: str, kind: torch.dtype) -> None:
+def test_mixed_precision_trains_and_attacks_stay_in_float32(precision: Precision, kind: torch.dtype) -> None:
     made = plain("pgd:steps=2")
     module = Watches(made.module)
     made = Trainer(

@@ -5,11 +5,12 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from withstand.core.errors import InputError
@@ -108,12 +109,13 @@ class Stepper:
         return held.tolist()
 
     def level(self, module: nn.Module) -> None:
-        """Give buffers that are no whole numbers, such as the statistics of batch normalisation, which every process
-        measures on its own rows, their mean over all processes."""
-        for buffer in module.buffers() if self.processes > 1 else ():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.processes
+        """Give the statistics of batch normalisation, which every process measures on its own rows, their mean over all
+        processes."""
+        norms = [part for part in module.modules() if isinstance(part, _BatchNorm)] if self.processes > 1 else []
+        for statistic in (value for part in norms for value in (part.running_mean, part.running_var)):
+            if statistic is not None:
+                dist.all_reduce(statistic)
+                statistic /= self.processes
 
     def gather(self, value: object) -> list[object]:
         """What every process gives, in the order of the processes."""
@@ -129,4 +131,5 @@ def _shared(whole: Whole, device: torch.device) -> DistributedDataParallel:
     Newer versions of PyTorch have another word for that."""
     known = inspect.signature(DistributedDataParallel).parameters
     word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(whole, [device] if device.type == "cuda" else None, **{word: False})
+    quiet: dict[str, Any] = {word: False}
+    return DistributedDataParallel(whole, [device] if device.type == "cuda" else None, **quiet)

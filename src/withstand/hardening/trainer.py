@@ -237,7 +237,11 @@ class Trainer:
             return
         at = self.progress
         seconds, cpu_seconds = clock.passed(keep=True)
-        mine = {"random": checkpoint.randomness(), "held": {k: v.detach().cpu() for k, v in self.state.held.items()}}
+        mine = {
+            "random": checkpoint.randomness(),
+            "held": {name: value.detach().cpu() for name, value in self.state.held.items()},
+            "buffers": {name: value.cpu() for name, value in self.module.named_buffers()},
+        }
         processes = self.stepper.gather(mine)
         if self.stepper.rank != 0:
             return
@@ -270,6 +274,9 @@ class Trainer:
         self.progress = Progress.of(held["progress"])
         mine = held["processes"][self.stepper.rank]
         self.state.held = {name: value.to(self.stepper.device) for name, value in mine["held"].items()}
+        with torch.no_grad():
+            for name, value in mine["buffers"].items():
+                self.module.get_buffer(name).copy_(value)
         checkpoint.restore_randomness(mine["random"])
 
     def _recipe(self) -> dict[str, str]:
