@@ -18,8 +18,8 @@ class PGD(Objective):
     et al. 2018, arXiv:1706.06083).
 
     steps: of the ascent, 7 as is usual for CIFAR-10 (the authors' code takes 40 for MNIST). step: length of one as a
-    share of the radius, 0.25 as the 2/255 of 8/255 of Rice et al. 2020, arXiv:2002.11569. start: random, noise or clean. clean: weight of the cross-entropy of the
-    unchanged inputs, the rest being that of the points found.
+    share of the radius, 0.25 as the 2/255 of 8/255 of Rice et al. 2020, arXiv:2002.11569. start: random, noise or
+    clean. clean: weight of the cross-entropy of the unchanged inputs, the rest being that of the points found.
     """
 
     natural_at_zero = True

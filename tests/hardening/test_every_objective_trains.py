@@ -1,0 +1,119 @@
+"""Every objective, and every addition, trains the built-in architecture on the digits to a stated band.
+
+Ten passes over the data; the seconds of all of them together are those of a few attacks. The bands lie below what was
+measured, by a margin for other processors: plain training ends at 0.97 clean and 0.25 under attack, PGD training at
+0.96 and 0.64.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from withstand.builtin.digits import digits_split
+from withstand.builtin.models import architecture
+from withstand.core.registry import build, components
+from withstand.core.runner import run
+from withstand.hardening.objective import Objective, build_objective
+from withstand.hardening.state import State
+
+LINF, L2 = "linf:0.15", "l2:1"
+QUICK = {
+    "pgd": "pgd:steps=4,step=0.4",
+    "trades": "trades:steps=4,step=0.4",
+    "mart": "mart:steps=4,step=0.4",
+    "self-training": "self-training:steps=4,step=0.4",
+    "free": "free:replays=3",
+    "shift-consistency": "shift-consistency:weight=0.3",
+}
+"""Name to parameters that save time, or show more in a short training; others train with their defaults."""
+
+BANDS = {
+    "natural": (0.93, 0.1),
+    "fgsm": (0.9, 0.5),
+    "fast": (0.9, 0.55),
+    "free": (0.88, 0.45),
+    "pgd": (0.9, 0.54),
+    "trades": (0.9, 0.54),
+    "mart": (0.88, 0.58),
+    "self-training": (0.9, 0.54),
+    "vat": (0.9, 0.38),
+    "awp": (0.89, 0.55),
+    "shift-consistency": (0.9, 0.53),
+    "weight-l1": (0.88, 0.5),
+}
+"""Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
+
+
+def trained(objective: Objective, threat: str, x: Tensor, y: Tensor, steps: int, model: nn.Module) -> nn.Module:
+    """A bare loop with a growing radius: Adam, one cycle, batches of 128 in random order."""
+    objective.prepare(model)
+    state, order = State(threat), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), 4e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    rows = torch.cat([torch.randperm(len(x), generator=order) for _ in range(1 + 128 * steps // len(x))])
+    for step in range(steps):
+        state.ids = rows[128 * (step // objective.replays) :][:128]
+        state.ramp = min(1.0, 3 * (step + 1) / steps)
+        optimiser.zero_grad()
+        objective(model, x[state.ids], y[state.ids], state).value.backward()
+        optimiser.step()
+        schedule.step()
+        state.advance(step / steps)
+    return model.eval().requires_grad_(False)
+
+
+def fresh() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return architecture()
+
+
+def accuracies(model: nn.Module, threat: str = LINF) -> tuple[float, float]:
+    """On held-out digits: clean, and under PGD."""
+    _, (x, y) = digits_split()
+    x, y = x[:300], y[:300]
+    found = run(build("attack", "pgd:steps=20,restarts=1"), model, x, y, State(threat).threat)
+    return float((model(x).argmax(1) == y).double().mean()), 1 - float(found.refuted.double().mean())
+
+
+def hardened(name: str, additions: tuple[str, ...] = (), steps: int = 100) -> tuple[float, float]:
+    objective = build_objective(QUICK.get(name, name), additions)
+    (x, y), _ = digits_split()
+    threat = LINF if not objective.norms or "linf" in objective.norms else L2
+    model = trained(objective, threat, x, y, steps, fresh())
+    if hasattr(objective, "finish"):
+        objective.finish(model)  # type: ignore[attr-defined]
+    return accuracies(model)
+
+
+@pytest.mark.parametrize("name", components("objective"))
+def test_an_objective_trains_to_its_band(name: str) -> None:
+    clean, attacked = hardened(name)
+    least = BANDS.get(name, (0.8, 0.0))
+    assert clean >= least[0]
+    assert attacked >= least[1]
+
+
+@pytest.mark.parametrize("name", components("addition"))
+def test_pgd_training_with_an_addition_trains_to_its_band(name: str) -> None:
+    clean, attacked = hardened("pgd", (QUICK.get(name, name),))
+    least = BANDS.get(name, (0.8, 0.3))
+    assert clean >= least[0]
+    assert attacked >= least[1]
+
+
+def test_rows_without_labels_help() -> None:
+    """With 100 labels, smooth answers on the other rows make more of the held-out ones right; with 300, a student that
+    learns from its former self's labels withstands more."""
+    (x, y), _ = digits_split()
+    few, some = (torch.where(torch.arange(len(y)) < labelled, y, -1) for labelled in (100, 300))
+    plain, _ = accuracies(trained(build("objective", "natural"), LINF, x[:100], y[:100], 100, fresh()))
+    smooth, _ = accuracies(trained(build("objective", "vat:entropy=1"), "l2:0.5", x, few, 160, fresh()))
+    assert smooth >= plain + 0.02  # measured: 0.91 and 0.85
+    teacher = trained(build("objective", "natural"), LINF, x[:300], y[:300], 60, fresh())
+    student = copy.deepcopy(teacher).train().requires_grad_(True)
+    clean, attacked = accuracies(trained(build("objective", QUICK["self-training"]), LINF, x, some, 100, student))
+    assert clean >= 0.82  # measured: 0.89, and 0.56 under attack against the teacher's 0.28
+    assert attacked >= accuracies(teacher)[1] + 0.15
