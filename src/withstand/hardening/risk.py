@@ -16,10 +16,10 @@ from torch import Tensor
 from withstand.core.threat import vector_norm
 from withstand.hardening.parts.penalised import RowLoss, authors_step, penalised_slope, transported
 
-STEPS = 300
+STEPS = 100
 """Of a walk, at most."""
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 """Length of the slope at which a walk ends."""
 
 SLACK = 1e-9

@@ -26,7 +26,8 @@ class ATLD(Objective):
     arXiv:2107.04401).
 
     One head of the discriminator judges the whole distribution (global), the other the classes (local). Its weights are
-    kept in the state and take `turns` steps on each batch, of the gradient averaged over processes.
+    kept in the state and take `turns` steps on each batch, of the gradient averaged over processes. Unlike the authors'
+    code, where the clean side of `mse` is constant, both sides move: else nothing keeps the logits from drifting off.
 
     steps: 1 and step, as a share of the radius: 1, smoothing .5, turns 2 and rate 0.001 as in the authors' code. local:
     weight of the classes in the discriminator's training. divergence: `mse`, as in the code, of the logits at the point
@@ -66,7 +67,8 @@ class ATLD(Objective):
             purpose="atld",
         )
         moved = answers(model, at, state)
-        labels = soft_labels(y, clean.shape[1], self.smoothing)
+        with torch.inference_mode(False):
+            labels = soft_labels(y.clone(), clean.shape[1], self.smoothing)
         for _ in range(self.turns):
             judge.train(state.held, NAME, clean, moved, labels, self.local, self.rate)
         return at
@@ -90,9 +92,13 @@ class ATLD(Objective):
 
     def _scaled(self, model: Model, x: Tensor, at: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cross-entropy, squared distance of the logits, and the ratio of their largest gradients by the points."""
+        if not torch.is_grad_enabled():  # a validation loop asks for the number alone
+            with torch.inference_mode(False), torch.enable_grad():
+                robust, apart, scale = self._scaled(model, x.clone(), at.clone(), y.clone())
+            return robust.detach(), apart.detach(), scale
         point = at.detach().requires_grad_()
         clean, outputs = model(x), model(point)
         robust, apart = smoothed(outputs, y, self.smoothing), F.mse_loss(outputs.float(), clean.float())
         largest = [torch.autograd.grad(part, point, retain_graph=True)[0].abs().max() for part in (robust, apart)]
-        scale = torch.where(largest[1] > 0, largest[0] / largest[1], 0.0)
-        return robust, apart, scale
+        scale = largest[0] / largest[1]
+        return robust, apart, torch.where(scale.isfinite(), scale, 0.0)

@@ -38,9 +38,10 @@ class WRM(Objective):
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:
         """The ends of walks up the penalised loss."""
         with watching(model, state.attack_mode), torch.autocast(x.device.type, enabled=False):
+            labels = y.clone()  # which may enter a gradient
             return transported(
-                lambda z: F.cross_entropy(model(z), y, reduction="none"),
-                x.detach().clone().float(),
+                lambda z: F.cross_entropy(model(z), labels, reduction="none"),
+                x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)),
                 self.gamma,
                 self.steps,
                 self.tolerance,

@@ -56,10 +56,11 @@ def discriminator(held: Mapping[str, Tensor], name: str) -> Discriminator:
     weights = {key.removeprefix(f"{name}.weights."): value for key, value in held.items() if f"{name}.weights." in key}
     if not weights:
         raise InputError(f"The state holds no discriminator of {name!r}; train with that objective first.")
-    with torch.device("meta"):
-        made = Discriminator(len(weights["sort.weight"]))
-    made.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
-    return made.requires_grad_(False).eval()
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            made = Discriminator(len(weights["sort.weight"]))
+        made.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+        return made.requires_grad_(False).eval()
 
 
 def begin(held: Held, name: str, like: Tensor, seed: int) -> None:
@@ -72,10 +73,11 @@ def begin(held: Held, name: str, like: Tensor, seed: int) -> None:
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in Discriminator(like.shape[1]).state_dict().items()}
     rng = torch.Generator().manual_seed(seed)
-    for key, shape in shapes.items():
-        drawn = (2 * torch.rand(shape, generator=rng) - 1) / shape[-1] ** 0.5 if len(shape) > 1 else torch.zeros(shape)
-        held[f"{name}.weights.{key}"] = drawn.to(like.device)
-        held[f"{name}.momentum.{key}"] = torch.zeros(shape, device=like.device)
+    with torch.inference_mode(False):
+        for key, shape in shapes.items():
+            drawn = (2 * torch.rand(shape, generator=rng) - 1) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.0)
+            held[f"{name}.weights.{key}"] = drawn.to(like.device)
+            held[f"{name}.momentum.{key}"] = torch.zeros(shape, device=like.device)
 
 
 def train(held: Held, name: str, clean: Tensor, moved: Tensor, labels: Tensor, local: float, rate: float) -> None:
@@ -84,16 +86,16 @@ def train(held: Held, name: str, clean: Tensor, moved: Tensor, labels: Tensor, l
 
     In a process group the gradients are the mean over its processes, so that all hold the same weights.
     """
-    module = discriminator(held, name).requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(clean.device.type, enabled=False):
+        module = discriminator(held, name).requires_grad_()
         at_clean, at_moved = module(clean.detach()), module(moved.detach())
         value = gap(at_clean, at_moved).mean()
         value = value + local * sum(F.cross_entropy(at.classes, labels) for at in (at_clean, at_moved))
         slopes = torch.autograd.grad(value, list(module.parameters()), materialize_grads=True)
-    for (key, weight), slope in zip(module.named_parameters(), _mean(slopes)):
-        momentum = held[f"{name}.momentum.{key}"] * MOMENTUM + slope + DECAY * weight.detach()
-        held[f"{name}.momentum.{key}"] = momentum
-        held[f"{name}.weights.{key}"] = weight.detach() - rate * momentum
+        for (key, weight), slope in zip(module.named_parameters(), _mean(slopes)):
+            momentum = held[f"{name}.momentum.{key}"] * MOMENTUM + slope + DECAY * weight.detach()
+            held[f"{name}.momentum.{key}"] = momentum
+            held[f"{name}.weights.{key}"] = weight.detach() - rate * momentum
 
 
 def _mean(slopes: tuple[Tensor, ...]) -> list[Tensor]:
