@@ -1,0 +1,39 @@
+"""Gaussian noise around inputs, and the average answer of a model under it."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from withstand.hardening.objective import Model
+from withstand.hardening.state import State
+
+
+def noise(x: Tensor, state: State, sigma: float, draws: int) -> Tensor:
+    """Gaussian noise of standard deviation sigma [B, draws, *shape] for the rows of x [B, *shape]; the same whenever it
+    is asked for within a step."""
+    return sigma * state.rng(x, "noise").normal((draws, *x.shape[1:]), x.dtype)
+
+
+def under(model: Model, x: Tensor, noise: Tensor) -> Tensor:
+    """The model's outputs [B, draws, K] at x [B, *shape] under noise [B, draws, *shape], in one pass."""
+    return model((x[:, None] + noise).flatten(0, 1)).unflatten(0, noise.shape[:2])
+
+
+class Noisy(nn.Module):
+    """A module that answers under fixed noise [B, draws, *shape]: [B, *shape] to [B, draws, K]."""
+
+    def __init__(self, module: nn.Module, noise: Tensor) -> None:
+        super().__init__()
+        self.module, self.noise = module, noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs at x under the noise."""
+        return under(self.module, x, self.noise)
+
+
+def average(outputs: Tensor) -> Tensor:
+    """The logarithm [B, K] of the mean over draws of the probabilities of outputs [B, draws, K]."""
+    logs = F.log_softmax(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), 2)
+    return torch.logsumexp(logs, 1) - math.log(outputs.shape[1])
