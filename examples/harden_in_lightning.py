@@ -33,7 +33,8 @@ class Hardened(lightning.LightningModule):
 
     def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
         """The objective's loss; the attack runs inside."""
-        loss = self.objective(self.model, *batch, self.state)
+        x, y = batch
+        loss = self.objective(self.model, x, y, self.state)
         self.log_dict(dict(loss.logs))
         return loss.value
 
