@@ -53,15 +53,15 @@ def test_a_weight_of_zero_changes_nothing() -> None:
 
 
 def test_the_gradient_is_the_derivative_of_g_with_its_minus() -> None:
-    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    first = nn.Linear(6, 4)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(4, 3)).double()
     objective, state = build_objective("natural", ["weight-correlation:weight=1"]), State("linf:0.1")
     x, y = torch.rand(5, 6).double(), torch.tensor([0, 1, 2, 0, 1])
     plain = build_objective("natural")
-    (both,) = torch.autograd.grad(objective(model, x, y, state).value, model[0].weight)
-    (alone,) = torch.autograd.grad(plain(model, x, y, state).value, model[0].weight)
-    weight = model[0].weight
-    rho = weight_correlation(weight)
-    (slope,) = torch.autograd.grad(rho, weight)
+    (both,) = torch.autograd.grad(objective(model, x, y, state).value, first.weight)
+    (alone,) = torch.autograd.grad(plain(model, x, y, state).value, first.weight)
+    rho = weight_correlation(first.weight)
+    (slope,) = torch.autograd.grad(rho, first.weight)
     factor = 6 * 3 * (1 / (1 - rho) - 1 / (1 + 3 * rho)) / 24
     assert torch.allclose(both - alone, factor.detach() * slope, atol=1e-12)
 

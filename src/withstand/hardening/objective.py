@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from withstand.core.errors import InputError
 from withstand.core.registry import build, name_of, register
+from withstand.hardening.parts.modes import ordinary
 from withstand.hardening.state import State
 
 T = TypeVar("T")
@@ -59,8 +60,12 @@ class Objective:
         raise NotImplementedError
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Loss:
-        """Find the points and give the loss there. Raises InputError when the objective cannot take the threat."""
+        """Find the points and give the loss there; within `torch.no_grad` and `torch.inference_mode` too.
+
+        Raises InputError when the objective cannot take the threat.
+        """
         check_threat(self, state)
+        x, y = ordinary(x), ordinary(y)
         return self.loss(model, x, self.find(model, x, y, state), y, state)
 
 

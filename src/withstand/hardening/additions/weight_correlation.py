@@ -1,5 +1,7 @@
 """Weight correlation descent: neurons of a layer are kept unlike each other."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +21,8 @@ class WeightCorrelation(Addition):
 
     The penalty is the sum over layers of g over the number of the layer's weights. Layers are the convolutions with
     more than one weight a kernel; in a network without these, all fully connected ones but the last, whose neurons are
-    the classes (our reading: the released code leaves out the first as well). The gradient is that of g itself: the factor
-    before the gradient of rho in the released code has a plus where the derivative of g has a minus.
+    the classes (our reading: the released code leaves out the first as well). The gradient is that of g itself: the
+    factor before the gradient of rho in the released code has a plus where the derivative of g has a minus.
 
     weight: of the penalty in the loss. 0.1 is the released code's share of the gradient of rho, whose factor it brings
     to between 0.5 and 5 by powers of ten; the division by the number of weights, ours, makes it about 1.
@@ -43,11 +45,11 @@ class WeightCorrelation(Addition):
         return Loss(value + self.weight * penalty, {**logs, "weight-correlation": penalty.detach()})
 
 
-def correlated(module: nn.Module) -> list[Convolution | nn.Linear]:
+def correlated(module: nn.Module) -> Sequence[Convolution | nn.Linear]:
     """The layers whose neurons' correlation is penalised; raises InputError where there are none."""
     parts = list(module.modules())
-    found = [part for part in parts if isinstance(part, Convolution) and is_correlated(part.weight)]
-    found = found or [part for part in parts if isinstance(part, nn.Linear)][:-1]
+    convolutions = [part for part in parts if isinstance(part, Convolution) and is_correlated(part.weight)]
+    found = convolutions or [part for part in parts if isinstance(part, nn.Linear)][:-1]
     if not found:
         raise InputError(
             "The model has neither a convolution with more than one weight a kernel nor a hidden fully connected "

@@ -41,6 +41,14 @@ def watching(model: nn.Module, mode: AttackMode) -> Iterator[None]:
                 part.training = training
 
 
+def ordinary(x: Tensor) -> Tensor:
+    """x itself, or where it was made in inference mode a clone that autograd can use."""
+    if not x.is_inference():
+        return x
+    with torch.inference_mode(False):
+        return x.clone()
+
+
 class _Constant:
     """A convolution's forward with its weights as constants, so that its gradient by images is cheap."""
 
