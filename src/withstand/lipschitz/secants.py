@@ -12,7 +12,7 @@ from withstand.lipschitz.autolip import DUAL
 ROUNDS = 30
 """Rounds of the search for steep points."""
 
-REACH = (1.0, 0.3, 0.1, 0.03)
+REACH = (3.0, 1.0, 0.3, 0.1)
 """Lengths of the search's steps in turn, in spreads of the given points."""
 
 HALVES = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -55,6 +55,7 @@ def secants(graph: Graph, x: Tensor, p: float, rows: Tensor) -> Secants:
     def f(x: Tensor) -> Tensor:
         return graph(x).flatten(1)[:, kept]
 
+    rows = rows[:, kept]
     x = x[: max(1, HELD // (len(kept) * x[0].numel()))]
     made = torch.Generator().manual_seed(0)
     spread = x.std() if x.numel() > 1 and bool(x.std() > 0) else 1.0
