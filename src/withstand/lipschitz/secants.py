@@ -70,6 +70,8 @@ def secants(graph: Graph, x: Tensor, p: float, rows: Tensor) -> Secants:
         peaks, best = _where(top > best, tried[place], peaks), torch.maximum(top, best)
     top = points[steep.argmax()][None]
     whole = _slopes(f, top, _leading(_jacobian(f, top), p), None, p)
+    if not len(rows):
+        return Secants(float(whole), whole[:0])
     gradients = torch.einsum("ro,ron->rn", rows, _jacobian(f, peaks))
     return Secants(float(whole), _slopes(f, peaks, _towards(gradients, p), rows, p))
 
