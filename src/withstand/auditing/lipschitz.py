@@ -1,19 +1,15 @@
 """The Lipschitz constants of a model, from both sides."""
 
-from typing import TYPE_CHECKING
-
 from withstand.auditing.question import in_eval_mode
 from withstand.core.errors import InputError
 from withstand.io.data import DataLike, arrange, load_data
 from withstand.io.models import ModelLike, load_model
-
-if TYPE_CHECKING:
-    from withstand.lipschitz.constants import Constants, Norm
+from withstand.lipschitz.constants import Constants, Norm, constants
 
 
 def lipschitz_constants(
-    model: ModelLike, norm: "Norm" = "l2", *, data: DataLike | None = None, limit: int | None = None
-) -> "Constants":
+    model: ModelLike, norm: Norm = "l2", *, data: "DataLike | None" = None, limit: int | None = None
+) -> Constants:
     """Bounds of how much a model's outputs can change for a change of its input, over all inputs: by method, by layer
     and by pair of outputs, each certified, an estimate or a lower bound.
 
@@ -23,8 +19,6 @@ def lipschitz_constants(
 
     Raises InputError when the model cannot be used or an operator of it has no constant over all inputs.
     """
-    from withstand.lipschitz.constants import constants
-
     samples = None if data is None else load_data(data).head(limit)
     with in_eval_mode(model):
         loaded = load_model(model, None if samples is None else samples.shape)

@@ -108,7 +108,8 @@ def constants(graph: Graph, norm: Norm = "l2", x: Tensor | None = None) -> Const
         raise InputError(f"There is no norm {norm!r} for Lipschitz constants; choose l2, linf or l1.")
     known, p = certified(graph), P[norm]
     outputs = math.prod(graph.output_shape)
-    index = torch.tensor(list(combinations(range(outputs if outputs <= MOST_OUTPUTS else 0), 2))).reshape(-1, 2)
+    count = outputs if outputs <= MOST_OUTPUTS else 0
+    index = torch.tensor(list(combinations(range(count), 2)), dtype=torch.long).reshape(-1, 2)
     eye = torch.eye(outputs, dtype=torch.float64)
     differences = eye[index[:, 0]] - eye[index[:, 1]]
     if x is None:

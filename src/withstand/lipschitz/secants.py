@@ -12,7 +12,7 @@ from withstand.lipschitz.autolip import DUAL
 ROUNDS = 30
 """Rounds of the search for steep points."""
 
-REACH = (1.0, 0.3, 0.1, 0.03)
+REACH = (3.0, 1.0, 0.3, 0.1)
 """Lengths of the search's steps in turn, in spreads of the given points."""
 
 HALVES = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -55,6 +55,7 @@ def secants(graph: Graph, x: Tensor, p: float, rows: Tensor) -> Secants:
     def f(x: Tensor) -> Tensor:
         return graph(x).flatten(1)[:, kept]
 
+    rows = rows[:, kept]
     x = x[: max(1, HELD // (len(kept) * x[0].numel()))]
     made = torch.Generator().manual_seed(0)
     spread = x.std() if x.numel() > 1 and bool(x.std() > 0) else 1.0
@@ -69,6 +70,8 @@ def secants(graph: Graph, x: Tensor, p: float, rows: Tensor) -> Secants:
         peaks, best = _where(top > best, tried[place], peaks), torch.maximum(top, best)
     top = points[steep.argmax()][None]
     whole = _slopes(f, top, _leading(_jacobian(f, top), p), None, p)
+    if not len(rows):
+        return Secants(float(whole), whole[:0])
     gradients = torch.einsum("ro,ron->rn", rows, _jacobian(f, peaks))
     return Secants(float(whole), _slopes(f, peaks, _towards(gradients, p), rows, p))
 

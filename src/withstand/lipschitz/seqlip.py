@@ -108,21 +108,22 @@ def greedy(left: Tensor, right: Tensor, limits: Slopes) -> Tensor:
     """A large norm of left @ diag(s) @ right over all s with entries in the limits: a scalar, at most the largest.
 
     From several starts, s and the two unit vectors u and v of u^T left diag(s) right v are each in turn the best for
-    the other two, until the value grows no more.
+    the other two, until no value grows any more.
     """
     made = torch.Generator().manual_seed(0)
     v = torch.randn(STARTS, right.shape[1], generator=made, dtype=left.dtype)
     s = left.new_full((STARTS, left.shape[1]), max(limits, key=abs))
-    best = left.new_zeros(())
+    low, high = left.new_tensor(sorted(limits))
+    best = left.new_zeros(STARTS)
     for _ in range(TURNS):
         out = (_unit(v) @ right.T * s) @ left.T
         push, reach = _unit(out) @ left, (v := _unit((_unit(out) @ left * s) @ right)) @ right.T
-        s = torch.where(push * reach >= 0, max(limits), min(limits))
-        value = ((reach * s) @ left.T).norm(dim=1).max()
-        if value <= best * (1 + 1e-12):
+        s = torch.where(push * reach >= 0, high, low)
+        values = ((reach * s) @ left.T).norm(dim=1)
+        if bool((values <= best * (1 + 1e-12)).all()):
             break
-        best = value
-    return best
+        best = torch.maximum(best, values)
+    return best.max()
 
 
 def _unit(v: Tensor) -> Tensor:
