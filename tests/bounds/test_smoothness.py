@@ -96,7 +96,9 @@ def test_one_hidden_neuron_by_hand() -> None:
 @pytest.mark.parametrize("op", STEEP)
 def test_slopes_and_turns_of_the_table_are_bounds_and_nearly_reached(op: str) -> None:
     x = torch.linspace(-30, 30, 600_001, dtype=torch.float64).requires_grad_()
-    slope = torch.autograd.grad(OPS[op].run(x, **({"alpha": 1.0} if op == "elu" else {})).sum(), x, create_graph=True)[0]
+    slope = torch.autograd.grad(OPS[op].run(x, **({"alpha": 1.0} if op == "elu" else {})).sum(), x, create_graph=True)[
+        0
+    ]
     turn = torch.autograd.grad(slope.sum(), x)[0]
     steep, sharp = STEEP[op]
     assert 0.999 * steep <= slope.abs().max() <= steep

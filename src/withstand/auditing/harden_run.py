@@ -177,11 +177,21 @@ class Training:
         self.folder.write_run(self.record)
 
 
+CHOSEN_BY = {
+    "clean": "clean accuracy on the validation samples",
+    "pgd": "PGD accuracy on the validation samples",
+    "interval": "the share of the validation samples that interval bounds prove",
+}
+"""What chooses the best epoch, by the figure that the objective is judged by."""
+
+
 def _record(task: Task) -> HardenRecord:
     """The record of a training that has not begun."""
     question = task.question
     data = question.data
     module = question.model.module
+    built = task.recipe.build()
+    objective = built.base if isinstance(built, Combined) else built
     layers = [(name, part) for name, part in module.named_modules() if not list(part.children())]
     split = Split(
         train=len(task.samples.train),
@@ -202,4 +212,5 @@ def _record(task: Task) -> HardenRecord:
         architecture=[f"{name}: {part}" for name, part in layers],
         parameters=sum(p.numel() for p in module.parameters()) or None,
         epochs=task.recipe.epochs,
+        chosen_by=CHOSEN_BY[objective.judged_by],
     )

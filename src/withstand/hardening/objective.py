@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import ClassVar, Literal, NamedTuple, TypeVar, dataclass_transform
 
 from torch import Tensor, nn
 
@@ -15,6 +15,9 @@ T = TypeVar("T")
 
 NORMS = ("linf", "l2", "l1")
 """Threats that most objectives can take."""
+
+Judge = Literal["clean", "pgd", "interval"]
+"""Accuracy on clean samples, under PGD, or proved by interval bounds."""
 
 Model = Callable[[Tensor], Tensor]
 """From a batch [B, *shape] to logits [B, K]."""
@@ -35,13 +38,15 @@ class Objective:
     x [B, *shape] are inputs in their natural domain, y int64 [B] their classes. norms: threats it can take (empty: the
     threat plays no part). unlabelled: rows without a label (y = -1) are welcome. coupled: the points of a row depend on
     the other rows of its batch, so that they change when a batch is spread over processes. natural_at_zero: at a radius
-    of zero, and with its defaults, it is plain training, bit for bit.
+    of zero, and with its defaults, it is plain training, bit for bit. judged_by: the figure of the validation samples
+    that says which epoch's weights are the best.
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
     unlabelled: ClassVar[bool] = False
     coupled: ClassVar[bool] = False
     natural_at_zero: ClassVar[bool] = False
+    judged_by: ClassVar[Judge] = "pgd"
 
     @property
     def replays(self) -> int:

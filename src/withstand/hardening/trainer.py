@@ -41,8 +41,8 @@ class Trainer:
 
     module: from inputs [B, *shape] to logits [B, K]; call `objective.prepare(module)` before making the optimiser.
     state: the threat and the seed. optimiser, scheduler: PyTorch's; `scheduler_every` says when the scheduler steps.
-    loader: the training batches. validation: samples, apart from training and test data, whose PGD accuracy chooses the
-    best epoch (None: the last is the best). ramp: the radius over the epochs, such as
+    loader: the training batches. validation: samples, apart from training and test data, whose accuracy, by `objective.judged_by`,
+    chooses the best epoch (None: the last is the best). ramp: the radius over the epochs, such as
     `withstand.hardening.schedules.WarmUp` (None: whole from the start). accumulate, clip, precision: see
     `withstand.hardening.step.Stepper`. average: decay of a running average of the weights (None: none), which is then
     what is validated and kept. guard: against catastrophic overfitting (None: none); it looks at objectives that have a
@@ -157,8 +157,9 @@ class Trainer:
         at.last = frozen(evaluated.state_dict())
         finding = self._finding(record)
         at.previous = record.pgd if self.state.ramp == 1.0 else None
-        if finding is None and (record.pgd is None or at.best_pgd is None or record.pgd > at.best_pgd):
-            at.best, at.best_pgd, at.best_epoch = at.last, record.pgd, record.epoch
+        score = getattr(record, _base(self.objective).judged_by)
+        if finding is None and (score is None or at.best_score is None or score > at.best_score):
+            at.best, at.best_score, at.best_pgd, at.best_epoch = at.last, score, record.pgd, record.epoch
         if self.scheduler is not None and self.scheduler_every == "epoch":
             self.scheduler.step()
         at.close(record)
@@ -186,9 +187,12 @@ class Trainer:
         rates: dict[str, Any] = {}
         if self.validation is not None:
             threat = self.validation.threat or self.state.threat
-            mine = count(module, self.validation, threat, stepper.rank, stepper.processes)
+            bound = _base(self.objective).judged_by == "interval"
+            mine = count(module, self.validation, threat, stepper.rank, stepper.processes, bound)
             right = Counts(*map(round, stepper.total([float(part) for part in mine])))
-            rates = {name: getattr(right, name) / right.total for name in ("clean", "fgsm", "pgd")}
+            rates = {
+                name: getattr(right, name) / right.total for name in ("clean", "fgsm", "pgd", *["interval"] * bound)
+            }
         seconds, cpu_seconds = clock.passed()
         return EpochRecord(
             epoch=at.epoch + 1,

@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from withstand.attacks.fgsm import FGSM
 from withstand.attacks.pgd import PGD
+from withstand.bounds import lower_bound
 from withstand.core.attack import Attack
+from withstand.core.property import Argmax
 from withstand.core.runner import run
 from withstand.core.threat import Threat
+from withstand.hardening.parts.live import live
 from withstand.hardening.parts.modes import watching
 
 
@@ -30,16 +33,25 @@ class Validation(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many of `total` samples are right when clean, under FGSM and under the attack."""
+    """How many of `total` samples are right when clean, under FGSM and under the attack, and how many interval bounds
+    prove (0 where that was not asked)."""
 
     clean: int
     fgsm: int
     pgd: int
+    interval: int
     total: int
 
 
-def count(module: nn.Module, validation: Validation, threat: Threat, rank: int = 0, processes: int = 1) -> Counts:
-    """Count this process's share of the validation samples: every `processes`-th one.
+def count(
+    module: nn.Module,
+    validation: Validation,
+    threat: Threat,
+    rank: int = 0,
+    processes: int = 1,
+    interval: bool = False,
+) -> Counts:
+    """Count this process's share of the validation samples: every `processes`-th one. interval: bound them too.
 
     The module's modes, gradients and statistics stay. One step goes along the cross-entropy, as objectives' steps do.
     """
@@ -49,5 +61,14 @@ def count(module: nn.Module, validation: Validation, threat: Threat, rank: int =
     with watching(module, "eval"):
         one = run(FGSM(loss="ce"), module, x, y, threat, ids=ids)
         many = run(validation.attack, module, x, y, threat, ids=ids)
+        proved = _proved(module, threat, x, y) if interval else 0
     right = int((one.clean_margin > 0).sum())
-    return Counts(right, int((one.margin > 0).sum()), int((many.margin > 0).sum()), len(x))
+    return Counts(right, int((one.margin > 0).sum()), int((many.margin > 0).sum()), proved, len(x))
+
+
+@torch.no_grad()
+def _proved(module: nn.Module, threat: Threat, x: Tensor, y: Tensor) -> int:
+    """Samples whose margins are above zero by interval bounds."""
+    graph = live(module, x.shape[1:])
+    rows = Argmax().rows(y, graph.output_shape[-1], x.dtype)
+    return int((rows.combine(lower_bound("ibp", graph, threat, x, rows)) > 0).sum())

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from withstand.hardening.objective import Loss, Model, Objective, objective
+from withstand.hardening.objective import Judge, Loss, Model, Objective, objective
 from withstand.hardening.state import State
 
 
@@ -19,6 +19,7 @@ class Natural(Objective):
     """
 
     norms: ClassVar[tuple[str, ...]] = ()
+    judged_by: ClassVar[Judge] = "clean"
     natural_at_zero = True
 
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0

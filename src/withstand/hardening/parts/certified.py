@@ -21,7 +21,7 @@ from withstand.core.box import Box as BoxThreat
 from withstand.core.property import Argmax
 from withstand.core.registry import NonNegative
 from withstand.core.threat import Threat
-from withstand.hardening.objective import Objective
+from withstand.hardening.objective import Judge, Objective
 from withstand.hardening.parts.live import live, statistics
 from withstand.hardening.state import State
 
@@ -35,6 +35,7 @@ class Certified(Objective):
     arXiv:2103.17268)."""
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    judged_by: ClassVar[Judge] = "interval"
 
     start: Start = "given"
     steady: NonNegative = 0.5
