@@ -18,6 +18,7 @@ from withstand.graph.capture import from_module
 from withstand.graph.model import Model
 from withstand.hardening.augment import mirrored, shifted
 from withstand.hardening.loader import Loader
+from withstand.hardening.objective import base_of
 from withstand.hardening.recipe import Recipe
 from withstand.hardening.renew import renew
 from withstand.hardening.results import BEST, LAST
@@ -190,8 +191,6 @@ def _record(task: Task) -> HardenRecord:
     question = task.question
     data = question.data
     module = question.model.module
-    built = task.recipe.build()
-    objective = built.base if isinstance(built, Combined) else built
     layers = [(name, part) for name, part in module.named_modules() if not list(part.children())]
     split = Split(
         train=len(task.samples.train),
@@ -212,5 +211,5 @@ def _record(task: Task) -> HardenRecord:
         architecture=[f"{name}: {part}" for name, part in layers],
         parameters=sum(p.numel() for p in module.parameters()) or None,
         epochs=task.recipe.epochs,
-        chosen_by=CHOSEN_BY[objective.judged_by],
+        chosen_by=CHOSEN_BY[base_of(task.recipe.build()).judged_by],
     )

@@ -39,8 +39,8 @@ DENSE = 2**23
 
 
 def smoothness(graph: Graph) -> float:
-    """A bound L of the largest eigenvalue of the second derivative, by the input [*input_shape], of the cross-entropy of
-    a graph's logits [K] against any class, at every input: the gradient never turns faster upwards.
+    """A bound L of the largest eigenvalue of the second derivative, by the input [*input_shape], of the cross-entropy
+    of a graph's logits [K] against any class, at every input: the gradient never turns faster upwards.
 
     Computed in float64 and widened. Raises InputError, a sentence that says why, where an operator has no such bound:
     those with kinks, as ReLU and max pooling, have none.

@@ -18,7 +18,8 @@ class EpochRecord(Record):
     epoch: 1 for the first. step: optimiser steps done since the beginning. learning_rate, radius: at the end of the
     epoch; radius is what the objective trained at (None: it has none). loss: mean over the epoch's batches. logs: what
     the objective tells besides, by name. clean, pgd, fgsm: accuracies on the validation samples; interval: the share of
-    them that interval bounds prove (None: not measured in this epoch). seconds, cpu_seconds: of this epoch, validation included.
+    them that interval bounds prove (None: not measured in this epoch). seconds, cpu_seconds: of this epoch, validation
+    included.
     """
 
     epoch: int

@@ -141,9 +141,14 @@ class Combined(Objective):
         return at_level(len(self.additions))(model, x, at, y, state)
 
 
+def base_of(objective: Objective) -> Objective:
+    """The objective without its additions."""
+    return objective.base if isinstance(objective, Combined) else objective
+
+
 def check_threat(objective: Objective, state: State) -> None:
     """Raise InputError when an objective cannot take the threat."""
-    base = objective.base if isinstance(objective, Combined) else objective
+    base = base_of(objective)
     if base.norms and state.threat.norm not in base.norms:
         raise InputError(
             f"The objective {name_of(base)!r} trains against {', '.join(base.norms)}, not against "

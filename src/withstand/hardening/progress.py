@@ -25,7 +25,8 @@ class Progress:
     steps, loss, logs: steps of the unfinished epoch, and sums over them. seconds, cpu_seconds: spent in it before this
     process. history: the finished epochs. previous: PGD accuracy after the epoch before, at the whole radius.
     best: weights of the best epoch so far, `best_score` the figure it is judged by, `best_pgd` its PGD accuracy and
-    `best_epoch` its number; `last`: those after the last finished epoch. notes: what happened, a sentence each. ended: why the training ended early.
+    `best_epoch` its number; `last`: those after the last finished epoch. notes: what happened, a sentence each. ended:
+    why the training ended early.
     """
 
     epoch: int = 0

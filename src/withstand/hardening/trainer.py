@@ -18,7 +18,7 @@ from withstand.hardening.ema import Average
 from withstand.hardening.guard import Guard, advice
 from withstand.hardening.interrupts import waiting
 from withstand.hardening.loader import Batch, Loader
-from withstand.hardening.objective import Combined, Objective, check_threat
+from withstand.hardening.objective import Objective, base_of, check_threat
 from withstand.hardening.progress import Progress, Tick, frozen
 from withstand.hardening.results import finished, write_results
 from withstand.hardening.schedules import Ramp
@@ -41,9 +41,9 @@ class Trainer:
 
     module: from inputs [B, *shape] to logits [B, K]; call `objective.prepare(module)` before making the optimiser.
     state: the threat and the seed. optimiser, scheduler: PyTorch's; `scheduler_every` says when the scheduler steps.
-    loader: the training batches. validation: samples, apart from training and test data, whose accuracy, by `objective.judged_by`,
-    chooses the best epoch (None: the last is the best). ramp: the radius over the epochs, such as
-    `withstand.hardening.schedules.WarmUp` (None: whole from the start). accumulate, clip, precision: see
+    loader: the training batches. validation: samples, apart from training and test data, whose accuracy, by
+    `objective.judged_by`, chooses the best epoch (None: the last is the best). ramp: the radius over the epochs, such
+    as `withstand.hardening.schedules.WarmUp` (None: whole from the start). accumulate, clip, precision: see
     `withstand.hardening.step.Stepper`. average: decay of a running average of the weights (None: none), which is then
     what is validated and kept. guard: against catastrophic overfitting (None: none); it looks at objectives that have a
     radius, where it is whole. recipe: what else a checkpoint must agree with, by name. folder: where `checkpoint.pt`,
@@ -79,7 +79,7 @@ class Trainer:
     def __post_init__(self) -> None:
         check_threat(self.objective, self.state)
         check_trainable(self.module, self.optimiser, self.loader.x, self.loader.y)
-        if self.loader.unlabelled is not None and not _base(self.objective).unlabelled:
+        if self.loader.unlabelled is not None and not base_of(self.objective).unlabelled:
             raise InputError("The objective learns from labelled rows only; leave out the unlabelled ones.")
         if isinstance(self.scheduler, ReduceLROnPlateau):
             raise InputError("ReduceLROnPlateau needs a figure to watch, which this loop has none of; use another.")
@@ -157,7 +157,7 @@ class Trainer:
         at.last = frozen(evaluated.state_dict())
         finding = self._finding(record)
         at.previous = record.pgd if self.state.ramp == 1.0 else None
-        score = getattr(record, _base(self.objective).judged_by)
+        score = getattr(record, base_of(self.objective).judged_by)
         if finding is None and (score is None or at.best_score is None or score > at.best_score):
             at.best, at.best_score, at.best_pgd, at.best_epoch = at.last, score, record.pgd, record.epoch
         if self.scheduler is not None and self.scheduler_every == "epoch":
@@ -187,7 +187,7 @@ class Trainer:
         rates: dict[str, Any] = {}
         if self.validation is not None:
             threat = self.validation.threat or self.state.threat
-            bound = _base(self.objective).judged_by == "interval"
+            bound = base_of(self.objective).judged_by == "interval"
             mine = count(module, self.validation, threat, stepper.rank, stepper.processes, bound)
             right = Counts(*map(round, stepper.total([float(part) for part in mine])))
             rates = {
@@ -198,7 +198,7 @@ class Trainer:
             epoch=at.epoch + 1,
             step=self.state.step,
             learning_rate=float(self.optimiser.param_groups[0]["lr"]),
-            radius=self.state.threat.radius * self.state.ramp if _base(self.objective).norms else None,
+            radius=self.state.threat.radius * self.state.ramp if base_of(self.objective).norms else None,
             loss=loss,
             logs=dict(zip(names, logs)),
             seconds=at.seconds + seconds,
@@ -207,7 +207,7 @@ class Trainer:
         )
 
     def _finding(self, record: EpochRecord) -> str | None:
-        if self.guard is None or not _base(self.objective).norms or self.state.ramp < 1.0:
+        if self.guard is None or not base_of(self.objective).norms or self.state.ramp < 1.0:
             return None
         return self.guard.finding(record, self.progress.previous, self.progress.best_pgd)
 
@@ -230,7 +230,7 @@ class Trainer:
         """The error that says what to lower."""
         at, rate = self.progress, float(self.optimiser.param_groups[0]["lr"])
         place = None if self._path is None else self._path / CHECKPOINT
-        attacks = bool(_base(self.objective).norms)
+        attacks = bool(base_of(self.objective).norms)
         return Diverged(advice(what, at.epoch, at.batch, rate, self.clip, self.precision, attacks, place))
 
     def _save(self, clock: Clock) -> None:
@@ -300,7 +300,3 @@ class Trainer:
             "average": str(self.average),
         }
         return {**own, **self.recipe}
-
-
-def _base(objective: Objective) -> Objective:
-    return objective.base if isinstance(objective, Combined) else objective
