@@ -1,8 +1,8 @@
 """withstand: what a deep-learning model withstands, closed from both sides.
 
-The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `doctor`, `replay`, `report`,
-`ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda` lets attacks
-see through layers without a useful gradient; `out[3] > out[other]` is a property.
+The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `doctor`, `masking`, `replay`,
+`report`, `ls` and `check`. `closest` bounds the distance of the nearest violation by mixed-integer programs; `bpda`
+lets attacks see through layers without a useful gradient; `out[3] > out[other]` is a property.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from withstand.auditing.check import check
     from withstand.auditing.closest import closest
     from withstand.auditing.doctor import doctor
+    from withstand.auditing.masking.check import masking
     from withstand.auditing.radius import radius
     from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
@@ -31,6 +32,7 @@ __all__ = [
     "closest",
     "doctor",
     "ls",
+    "masking",
     "other",
     "out",
     "radius",
@@ -47,6 +49,7 @@ _HOME = {
     "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
     "ls": "withstand.auditing.runfolder",
+    "masking": "withstand.auditing.masking.check",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",
     "radius": "withstand.auditing.radius",

@@ -8,6 +8,7 @@ from withstand.cli.audit import audit
 from withstand.cli.check import check
 from withstand.cli.doctor import doctor
 from withstand.cli.ls import ls
+from withstand.cli.masking import masking
 from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
@@ -36,5 +37,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, doctor, masking, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)
