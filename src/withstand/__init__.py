@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from withstand.auditing.doctor import doctor
     from withstand.auditing.harden import harden
     from withstand.auditing.lipschitz import lipschitz_constants
+    from withstand.auditing.masking.check import masking
     from withstand.auditing.radius import radius
     from withstand.auditing.risk import risk
     from withstand.auditing.runfolder import ls
@@ -39,6 +40,7 @@ __all__ = [
     "harden",
     "lipschitz_constants",
     "ls",
+    "masking",
     "other",
     "out",
     "radius",
@@ -60,6 +62,7 @@ _HOME = {
     "harden": "withstand.auditing.harden",
     "lipschitz_constants": "withstand.auditing.lipschitz",
     "ls": "withstand.auditing.runfolder",
+    "masking": "withstand.auditing.masking.check",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",
     "radius": "withstand.auditing.radius",

@@ -7,7 +7,7 @@ import pytest
 from commands import Command
 
 HEAVY = ("torch", "numpy", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib", "pandas", "jinja2")
-VERBS = ("audit", "attack", "verify", "radius", "doctor", "replay", "check", "report", "ls")
+VERBS = ("audit", "attack", "verify", "radius", "doctor", "masking", "replay", "check", "report", "ls")
 
 LOADED = """
 import sys

@@ -9,6 +9,7 @@ from withstand.cli.check import check
 from withstand.cli.doctor import doctor
 from withstand.cli.harden import harden
 from withstand.cli.ls import ls
+from withstand.cli.masking import masking
 from withstand.cli.radius import radius
 from withstand.cli.replay import replay
 from withstand.cli.report import report
@@ -40,5 +41,5 @@ def describe(
     """What a deep-learning model withstands, from below by proof and from above by attack."""
 
 
-for verb in (audit, attack, verify, radius, smooth, harden, risk, theory, doctor, replay, check, report, ls):
+for verb in (audit, attack, verify, radius, smooth, harden, masking, risk, theory, doctor, replay, check, report, ls):
     app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

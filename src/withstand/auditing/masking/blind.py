@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from withstand.auditing.block import NEAR
-from withstand.auditing.masking.subject import Layer, Subject, skipped
+from withstand.auditing.masking.subject import Layer, Subject, pgd, skipped
 from withstand.core.records import Check
 
 FEW, MANY = 0.002, 0.02
@@ -38,7 +38,7 @@ def transfer(subject: Subject, surrogate: Layer | None, steps: int) -> Check:
     if surrogate is None:
         reason = "no other model was given whose adversarial examples could be tried; name one as surrogate."
         return skipped("transfer", reason)
-    hit = _hit(subject, f"pgd:steps={steps}", surrogate)
+    hit = _hit(subject, pgd(steps), surrogate)
     return weigh(subject, "transfer", hit, "points found on the surrogate", {})
 
 

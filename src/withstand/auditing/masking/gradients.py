@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from withstand.auditing.alarms import DEAD_SHARE
-from withstand.auditing.masking.subject import Subject, skipped
+from withstand.auditing.masking.subject import Subject, pgd, skipped
 from withstand.core.records import Check
 from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.threat import rowwise
@@ -57,11 +57,11 @@ def health(subject: Subject, steps: int) -> Check:
 
 def _saturation(subject: Subject, steps: int, figures: dict[str, float]) -> tuple[float, str]:
     """By how much attacks on the logits leave less than on the cross-entropy, and the sentence that says so."""
-    if "ce" not in subject.property.losses:
-        return 0.0, f"The property {subject.property} has no cross-entropy to compare with the margin."
-    losses = [loss for loss in ("ce", "margin", "dlr") if loss in subject.property.losses]
+    if "ce" not in subject.asked.losses:
+        return 0.0, f"The property {subject.asked} has no cross-entropy to compare with the margin."
+    losses = [loss for loss in ("ce", "margin", "dlr") if loss in subject.asked.losses]
     for loss in losses:
-        hit, _ = subject.by_gradients(f"pgd:steps={steps},loss={loss}", subject.rows)
+        hit, _ = subject.by_gradients(pgd(steps, f"loss={loss}"), subject.rows)
         figures[f"{loss}_accuracy"] = subject.accuracy(hit)
     least = min(losses[1:], key=lambda loss: figures[f"{loss}_accuracy"])
     gap = figures["ce_accuracy"] - figures[f"{least}_accuracy"]
@@ -117,9 +117,7 @@ def _errors(subject: Subject, rows: Tensor) -> tuple[Tensor, Tensor]:
         slope = (gradient * direction).flatten(1).sum(1)
         taken = torch.full_like(slope, torch.nan)
         for step in STEPS:
-            ends = [
-                subject.property.margin(subject.outputs(x + side * step * width * direction), y) for side in (1, -1)
-            ]
+            ends = [subject.asked.margin(subject.outputs(x + side * step * width * direction), y) for side in (1, -1)]
             rise = ends[0] - ends[1]
             difference = rise / (2 * step * width)
             error = (difference - slope).abs() / torch.maximum(difference.abs(), slope.abs())

@@ -32,7 +32,7 @@ def are_probabilities(outputs: Tensor) -> bool:
 def determinism(subject: Subject) -> Check:
     """WARN: repeated passes over the same inputs differ, or name other answers."""
     answers = [subject.outputs(subject.x0) for _ in range(REPEATS)]
-    named = torch.stack([subject.property.answer(one) for one in answers])
+    named = torch.stack([subject.asked.answer(one) for one in answers])
     change, unsteady = largest_change(answers), (named != named[0]).any(0)
     figures = {"largest_change": change, "samples_unsteady": float(unsteady.double().mean()), "passes": REPEATS}
     if change > APART or bool(unsteady.any()):
@@ -85,8 +85,8 @@ def backward_passes(subject: Subject, rows: int = 16) -> int:
 
 def logits(subject: Subject) -> Check:
     """WARN: the outputs are probabilities, so a softmax flattens the gradients before the loss."""
-    if not isinstance(subject.property, Argmax):
-        return skipped("logits", f"the property {subject.property} does not read logits of classes.")
+    if not isinstance(subject.asked, Argmax):
+        return skipped("logits", f"the property {subject.asked} does not read logits of classes.")
     if are_probabilities(call(subject.outputs, subject.x0)):
         sentence = "The outputs are probabilities: a softmax before the loss flattens gradients; remove it."
         return Check(name="logits", outcome="warn", sentence=sentence)

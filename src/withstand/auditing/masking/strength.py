@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 
 from withstand.auditing.block import doubts
-from withstand.auditing.masking.subject import WALKS, Subject, skipped
+from withstand.auditing.masking.subject import WALKS, Subject, pgd, skipped
 from withstand.auditing.stages import ONE_STEP, whole_domain
 from withstand.core.property import Argmax
 from withstand.core.records import Check
@@ -34,7 +34,7 @@ FACTORS = (0.5, 1.0, 2.0, 4.0)
 def one_step_and_many(subject: Subject, steps: int) -> Check:
     """One gradient step may not be stronger than many. FAIL: it is, by more than `SLACK`."""
     name = "one step against many"
-    many, _ = subject.by_gradients(f"pgd:steps={steps}", subject.rows)
+    many, _ = subject.by_gradients(pgd(steps), subject.rows)
     if not subject.fits(ONE_STEP):
         return skipped(name, f"there is no attack of one step for {subject.threat.norm}.")
     one, _ = subject.by_gradients(ONE_STEP, subject.rows)
@@ -50,13 +50,13 @@ def one_step_and_many(subject: Subject, steps: int) -> Check:
 def convergence(subject: Subject, steps: int) -> Check:
     """Twice the steps from the same start, and walks of every kind from new starts, may not break much more; margins
     may not still be falling. WARN otherwise: the accuracy is not yet what attacks by gradients can do."""
-    first, _ = subject.by_gradients(f"pgd:steps={steps},start=false", subject.rows)
+    first, _ = subject.by_gradients(pgd(steps, "start=false"), subject.rows)
     rest = (subject.right & ~first).nonzero().squeeze(1)
-    longer, found = subject.by_gradients(f"pgd:steps={2 * steps},start=false", rest)
+    longer, found = subject.by_gradients(pgd(2 * steps, "start=false", pace=steps), rest)
     falling = torch.zeros_like(first)
     marks = ["still-falling" in seen for seen in doubts(build("attack", "pgd"), found)]
     falling[rest] = torch.tensor(marks, device=first.device, dtype=torch.bool)
-    walks = WALKS if subject.fits(WALKS) else f"pgd:steps={SHORT},restarts={RESTARTS}"
+    walks = WALKS if subject.fits(WALKS) else pgd(SHORT, f"restarts={RESTARTS}")
     few, _ = subject.by_gradients(walks, subject.rows)
     more, _ = subject.by_gradients(walks, (subject.right & ~few).nonzero().squeeze(1), again=1)
     figures = {
@@ -86,7 +86,7 @@ def larger_radii(subject: Subject) -> Check:
     if widest is None:
         return skipped(name, f"the threat {threat} has no radius that reaches the whole domain.")
     radii = sorted({threat.at(factor * threat.radius).radius for factor in FACTORS})
-    attack = f"pgd:steps={SHORT}"
+    attack = pgd(SHORT)
     curve = {0.0: float(subject.right.double().mean())}
     for radius in (r for r in radii if r < widest):
         hit, _ = subject.attack(attack, subject.rows, threat.at(radius))
@@ -101,7 +101,7 @@ def larger_radii(subject: Subject) -> Check:
         faults.append(grey)
     whole = whole_domain(threat, subject.x0)
     if whole is not None:
-        hit, _ = subject.attack(f"{attack},start=false", subject.rows, whole)
+        hit, _ = subject.attack(pgd(SHORT, "start=false"), subject.rows, whole)
         figures["accuracy_whole_domain"] = subject.accuracy(hit)
         samples = subject.numbers(subject.right & ~hit)
         if figures["accuracy_whole_domain"] > SLACK:
@@ -120,7 +120,7 @@ def _grey(subject: Subject, attack: str, figures: dict[str, float]) -> str | Non
     """In linf, at half the domain's width all inputs share a point, so no more can be robust than the best constant
     answer gets right. The sentence's part where more are left."""
     threat = subject.threat
-    if threat.norm != "linf" or not isinstance(subject.property, Argmax):
+    if threat.norm != "linf" or not isinstance(subject.asked, Argmax):
         return None
     middle = _half(threat)
     if middle is None:

@@ -26,7 +26,7 @@ PART = 256
 
 @dataclass
 class Subject:
-    """N samples x0 [N, *shape] with targets y [N] and their numbers in the data.
+    """N samples x0 [N, *shape] with targets y [N] and their numbers in the data; `asked` is the property.
 
     Attacks see the module itself, where there is one, not the graph captured from it: a graph has no layer that
     swallows gradients, so it would hide what is looked for. clean: [N], margins at x0. broken: bool [N], an attack by
@@ -39,7 +39,7 @@ class Subject:
     y: Tensor
     ids: list[int]
     threat: Threat
-    property: Property
+    asked: Property
     seed: int = 0
     forward: int = 0
     backward: int = 0
@@ -49,7 +49,7 @@ class Subject:
     blind: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clean = self.property.margin(self.outputs(self.x0), self.y)
+        self.clean = self.asked.margin(self.outputs(self.x0), self.y)
         self.lowest = self.clean.clone()
         self.broken, self.blind = torch.zeros_like(self.right), torch.zeros_like(self.right)
 
@@ -94,14 +94,14 @@ class Subject:
         for piece, target in zip(x.split(PART), y.split(PART), strict=True):
             leaf = piece.detach().clone().requires_grad_()
             with torch.enable_grad():
-                value = self.property.loss(loss, (f or self)(leaf), target)  # pyright: ignore[reportArgumentType]
+                value = self.asked.loss(loss, (f or self)(leaf), target)  # pyright: ignore[reportArgumentType]
             parts.append(slope_of(value, leaf, retain=False))
         return torch.cat(parts)
 
     def fits(self, text: str, threat: Threat | None = None) -> bool:
         """Whether an attack works in the threat's norm and on the property's losses."""
         norm = (threat or self.threat).norm
-        return misfit(build("attack", text), norm, self.property.losses) is None
+        return misfit(build("attack", text), norm, self.asked.losses) is None
 
     def attack(
         self,
@@ -113,14 +113,13 @@ class Subject:
     ) -> tuple[Tensor, Found]:
         """Attack some rows: what was hit, bool [N], and all that was found on the rows. again: the random numbers of
         another run."""
-        attack = build("attack", attack) if isinstance(attack, str) else attack
         found = run(
-            attack,
+            build("attack", attack) if isinstance(attack, str) else attack,
             self,
             self.x0[rows],
             self.y[rows],
             threat or self.threat,
-            self.property,
+            self.asked,
             ids=[self.ids[i] for i in rows.tolist()],
             seed=self.seed + again,
             surrogate=surrogate,
@@ -137,6 +136,12 @@ class Subject:
         self.broken |= hit
         self.lowest[rows] = torch.minimum(self.lowest[rows], found.margin)
         return hit, found
+
+
+def pgd(steps: int, more: str = "", pace: int | None = None) -> str:
+    """PGD of so many steps, as text, with other parameters: steps of a tenth of the radius, longer where that would not
+    cross the threat. pace: the number of steps that sets their length, where it is not the same."""
+    return f"pgd:steps={steps},step={max(0.1, 2.5 / (pace or steps)):.4g}{',' if more else ''}{more}"
 
 
 def skipped(name: str, reason: str) -> Check:
