@@ -1,6 +1,7 @@
 """Objectives on bounds: gradients against differences, bounds against closed forms, sampling and other methods."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ RADIUS = 0.1
 NAMES = ("ibp", "crown-ibp", "sabr", "mtl-ibp")
 
 
-def network(*, norm: bool = True, double: bool = False) -> nn.Sequential:
+def network(*, norm: bool = True, double: bool = False) -> Any:
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
     layers += [nn.Linear(36, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)]
@@ -248,7 +249,9 @@ def test_penalties_against_their_formulas() -> None:
 
 def test_the_drawn_start_keeps_bounds_from_growing() -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(*(part for _ in range(6) for part in (nn.Linear(200, 200), nn.ReLU())), nn.Linear(200, 4))
+    module: Any = nn.Sequential(
+        *(part for _ in range(6) for part in (nn.Linear(200, 200), nn.ReLU())), nn.Linear(200, 4)
+    )
     x = torch.rand(8, 200)
     last = module[-1].weight.detach().clone()
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ SHAPE = (2, 6, 6)
 
 
 class Residual(nn.Module):
-    """Batch normalisations, a sum, two weights of one number, a buffer and a reparametrised layer."""
+    """Batch normalisations, a sum, a weight of one number, a buffer and a reparametrised layer."""
+
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +112,8 @@ def test_mode_statistics_and_gradients_stay() -> None:
 
 def test_a_changed_module_is_captured_anew() -> None:
     torch.manual_seed(0)
-    module, x = nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), torch.rand(2, *SHAPE)
+    module: Any = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
+    x = torch.rand(2, *SHAPE)
     live(module, SHAPE)
     nn.utils.parametrizations.weight_norm(module[1])
     with torch.no_grad():

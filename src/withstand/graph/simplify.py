@@ -186,8 +186,9 @@ class _Draft:
 
     def _number(self, name: str) -> float | None:
         constant = self.constants.get(name)
-        known = constant is not None and constant.numel() == 1 and name not in self.free
-        return float(constant.numpy()) if known else None
+        if constant is None or constant.numel() != 1 or name in self.free:
+            return None
+        return float(constant.numpy())
 
     def _scaled(self, *products: Node) -> bool:
         return any(self._number(i) is not None for product in products for i in product.inputs)

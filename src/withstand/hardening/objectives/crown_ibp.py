@@ -23,6 +23,8 @@ class CrownIBP(Certified):
     start, steady: as of `ibp`.
     """
 
+    natural_at_zero = True
+
     linear: Annotated[float, Ge(0), Le(1)] = 0.0
     clean: Annotated[float, Ge(0), Le(1)] = 0.5
 

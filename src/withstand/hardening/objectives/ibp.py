@@ -24,6 +24,8 @@ class IBP(Certified):
     neurons that do not balance the inactive ones; it falls to 0; 0.5 as in Shi et al. 2021, arXiv:2103.17268.
     """
 
+    natural_at_zero = True
+
     clean: Annotated[float, Ge(0), Le(1)] = 0.5
 
     def loss(self, model: nn.Module, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:  # type: ignore[override]

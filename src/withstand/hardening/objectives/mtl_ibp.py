@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from withstand.core.registry import Count, Positive
 from withstand.hardening.objective import Loss, objective
-from withstand.hardening.parts.ascent import ascend
+from withstand.hardening.parts.ascent import ascend, cross_entropy
 from withstand.hardening.parts.certified import Certified, bounded, box, clean_statistics, worst_case
 from withstand.hardening.state import State
 
@@ -32,15 +32,7 @@ class MtlIBP(Certified):
         """The end of one walk up the cross-entropy; x itself where its part has no weight."""
         if self.alpha == 1:
             return x
-        return ascend(
-            model,
-            lambda outputs: F.cross_entropy(outputs, y, reduction="none"),
-            x,
-            state,
-            steps=self.steps,
-            step=self.step,
-            purpose="pgd",
-        )
+        return ascend(model, cross_entropy(y), x, state, steps=self.steps, step=self.step, purpose="pgd")
 
     def loss(self, model: nn.Module, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:  # type: ignore[override]
         if self.alpha == 0:

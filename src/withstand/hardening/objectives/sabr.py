@@ -1,11 +1,10 @@
 """Certified training on small boxes around attacks."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Count, Positive, Share
 from withstand.hardening.objective import Loss, objective
-from withstand.hardening.parts.ascent import ascend
+from withstand.hardening.parts.ascent import ascend, cross_entropy
 from withstand.hardening.parts.certified import Certified, around, bounded, box, clean_statistics, worst_case
 from withstand.hardening.state import State
 
@@ -27,15 +26,7 @@ class SABR(Certified):
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:
         """The end of one walk up the cross-entropy."""
-        return ascend(
-            model,
-            lambda outputs: F.cross_entropy(outputs, y, reduction="none"),
-            x,
-            state,
-            steps=self.steps,
-            step=self.step,
-            purpose="sabr",
-        )
+        return ascend(model, cross_entropy(y), x, state, steps=self.steps, step=self.step, purpose="sabr")
 
     def loss(self, model: nn.Module, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:  # type: ignore[override]
         found = bounded(model, around(box(state.now, x), at, self.share), clean_statistics(model, x))

@@ -98,7 +98,7 @@ def statistics(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 def _capture(module: nn.Module, input_shape: tuple[int, ...]) -> _Recipe:
     """Trace the module's lowering, then the rewrites of its graph, and compare the result with the module."""
-    with evaluation(module), quiet(), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]), evaluation(module), quiet():
         program, example = exported(module, input_shape, "the model")
         read = {name: value for name, value in stored(program).items() if isinstance(value, Tensor)}
         try:
