@@ -26,6 +26,8 @@ QUICK = {
     "self-training": "self-training:steps=4,step=0.4",
     "free": "free:replays=3",
     "shift-consistency": "shift-consistency:weight=0.3",
+    "wrm": "wrm:steps=5",
+    "feature-scatter": "feature-scatter:iterations=10",
 }
 """Name to parameters that save time, or show more in a short training; others train with their defaults."""
 
@@ -42,6 +44,9 @@ BANDS = {
     "awp": (0.89, 0.55),
     "shift-consistency": (0.9, 0.53),
     "weight-l1": (0.88, 0.5),
+    "wrm": (0.84, 0.45),
+    "feature-scatter": (0.9, 0.4),
+    "atld": (0.87, 0.34),
 }
 """Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
 

@@ -46,8 +46,9 @@ def left(trained: Trainer) -> dict[str, Any]:
 
 
 def together(folder: str) -> dict[str, Any]:
-    """PGD and TRADES, with the batch whole and in parts."""
+    """PGD, TRADES and ATLD with its discriminator, with the batch whole and in parts."""
     runs = [("pgd:steps=3,step=0.5", 1), ("pgd:steps=3,step=0.5", 5), ("trades:steps=2,step=0.5", 1)]
+    runs.append(("atld:divergence=js,weight=1,rate=0.1", 1))
     found = []
     for number, (objective, parts) in enumerate(runs):
         trained = made(objective, f"{folder}{number}", accumulate=parts)

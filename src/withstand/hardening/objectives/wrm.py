@@ -2,13 +2,12 @@
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Count, NonNegative, Positive
 from withstand.hardening.objective import Loss, Model, Objective, objective
-from withstand.hardening.parts.modes import watching
+from withstand.hardening.parts.ascent import cross_entropy, looking
 from withstand.hardening.parts.penalised import transported
 from withstand.hardening.state import State
 
@@ -37,15 +36,9 @@ class WRM(Objective):
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:
         """The ends of walks up the penalised loss."""
-        with watching(model, state.attack_mode), torch.autocast(x.device.type, enabled=False):
-            labels = y.clone()  # which may enter a gradient
-            return transported(
-                lambda z: F.cross_entropy(model(z), labels, reduction="none"),
-                x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)),
-                self.gamma,
-                self.steps,
-                self.tolerance,
-            )
+        with looking(model, x, state) as x:
+            loss = cross_entropy(y)
+            return transported(lambda z: loss(model(z)), x, self.gamma, self.steps, self.tolerance)
 
     def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
         robust = F.cross_entropy(model(at), y)
