@@ -34,11 +34,14 @@ BASE: dict[Kind, Recipe] = {"digits": _DIGITS, "mnist": _MNIST, "cifar10": _CIFA
 
 _CTBENCH = "Mao et al. 2024, CTBench, arXiv:2406.04848"
 _FAST = "Wong et al. 2020, arXiv:2001.03994"
+_COHEN = "Cohen et al. 2019, arXiv:1902.02918"
+_SALMAN = "the code of Salman et al. 2019, arXiv:1906.04584"
 _TRADES = "Zhang et al. 2019, arXiv:1901.08573"
 _BAG = "Zhang et al. 2019, arXiv:1901.08573, with the weight decay of Pang et al. 2021, arXiv:2010.00467"
 
 TABLE: dict[tuple[Kind, str], Recipe] = {
     ("digits", "pgd"): replace(_DIGITS, objective="pgd:steps=5,step=0.35", epochs=100, rate=5e-3, ramp=(0.0, 0.2)),
+    ("digits", "smooth-adv"): replace(_DIGITS, objective="smooth-adv:draws=2,steps=4,step=0.5", ramp=(0.0, 0.5)),
     ("digits", "trades"): replace(_DIGITS, objective="trades", ramp=(0.0, 0.2)),
     **{("digits", name): replace(_DIGITS, objective=name, epochs=300, ramp=(0.0, 0.6)) for name in CERTIFIED},
     ("mnist", "pgd"): Recipe(
@@ -86,6 +89,19 @@ TABLE: dict[tuple[Kind, str], Recipe] = {
         _CIFAR, objective="free", epochs=10, rate=0.04, schedule="triangle", peak=0.4, drops=(), source=_FAST
     ),
     ("cifar10", "trades"): replace(_CIFAR, objective="trades", epochs=76, drops=(75 / 76,), source=_BAG),
+    ("cifar10", "gaussian"): replace(
+        _CIFAR, objective="gaussian", epochs=90, batch=400, decay=1e-4, drops=(1 / 3, 2 / 3), source=_COHEN
+    ),
+    ("cifar10", "smooth-adv"): replace(
+        _CIFAR,
+        objective="smooth-adv",
+        epochs=150,
+        batch=256,
+        decay=1e-4,
+        drops=(1 / 3, 2 / 3),
+        ramp=(0.0, 1 / 15),
+        source=_SALMAN,
+    ),
     ("cifar10", "mart"): replace(
         _CIFAR,
         objective="mart",
