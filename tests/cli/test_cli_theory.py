@@ -23,6 +23,13 @@ def test_a_bound_that_says_something(withstand: Command) -> None:
     assert "vacuous" not in done.out
 
 
+def test_a_bound_on_the_robust_error(withstand: Command) -> None:
+    network = ("digits-cnn-cert", "--data", "digits", "--initial", "digits-cnn-cert")
+    done = withstand("theory", *network, "--sigma", "0.003", "--draws", "10", "--threat", "linf:0.05")
+    assert done.code == 0, done.err
+    assert "err or may be led astray over linf:0.05 on at most 0." in done.out
+
+
 def test_figures_as_json(withstand: Command) -> None:
     done = withstand("theory", *MODEL, "--json")
     assert done.code == 0, done.err
@@ -52,6 +59,7 @@ def test_an_experiment(withstand: Command) -> None:
         (("digits-cnn", "--data", "digits", "--sigma", "0"), "sigma is 0"),
         (("digits-cnn", "--data", "digits", "--sigma", "x"), "not a number"),
         (("digits-cnn", "--data", "digits", "--delta", "2"), "delta is 2"),
+        (("digits-cnn", "--data", "digits", "--threat", "linf"), "linf"),
         (("digits-cnn", "--data", "digits", "--limit", "5", "--draws", "1"), "8 or more"),
     ],
 )

@@ -98,7 +98,7 @@ def pose(
             check_labels(samples, outputs)
         elif property.reads == "labels":
             samples = label_sets(samples, outputs)
-        _check_domain(samples, threat)
+        check_domain(samples, threat)
         loaded.module.eval()
         loaded.to(where)
         samples = replace(samples, x=samples.x.to(where), y=samples.y.to(where))
@@ -138,7 +138,8 @@ def _check_classes(model: Model, outputs: int, least: int) -> None:
         )
 
 
-def _check_domain(data: Data, threat: Threat) -> None:
+def check_domain(data: Data, threat: Threat) -> None:
+    """Raise InputError unless every input lies in the threat's domain."""
     low, high = float(data.x.min()), float(data.x.max())
     if low < threat.domain[0] or high > threat.domain[1]:
         raise InputError(

@@ -8,11 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
+from withstand.auditing.question import check_domain
+from withstand.bounds.margin import lower_bound
+from withstand.bounds.support import unboundable
 from withstand.core.errors import InputError
+from withstand.core.property import Argmax
+from withstand.core.threat import Threat
+from withstand.core.threat_text import parse_threat
 from withstand.generalisation.bound import Bound
 from withstand.generalisation.checks import check_positive, check_share
 from withstand.generalisation.correlation import correlation_divergence, is_correlated, weight_correlation
-from withstand.generalisation.gibbs import gibbs_risk
+from withstand.generalisation.gibbs import Errors, gibbs_risk, wrong
 from withstand.generalisation.layers import Layer, graph_of, held_fixed, layers_of, vector
 from withstand.generalisation.pac_bayes import all_bounds, gaussian_kl
 from withstand.graph.ir import Graph
@@ -60,7 +66,8 @@ class Theory:
     n: training samples. parameters: numbers in the weights and biases. distance: the norm of their difference from the
     initial ones. measure: Jin et al.'s, distance^2 / 2 plus the mean divergence of the layers; it ranks networks and
     bounds nothing. pac_bayes: one entry a sigma; for each kind of bound, all hold together with probability 1 - delta.
-    notes: what the bounds take for granted.
+    threat: over which an error is a sample that is not proved right; None: an error is a wrong class. notes: what the
+    bounds take for granted.
     """
 
     model: str
@@ -71,6 +78,7 @@ class Theory:
     delta: float
     layers: list[CorrelatedLayer]
     pac_bayes: list[PacBayes]
+    threat: str | None
     notes: list[str]
     cpu_seconds: float
 
@@ -92,6 +100,7 @@ def theory(
     data: DataLike,
     *,
     initial: "ModelLike | None" = None,
+    threat: "str | Threat | None" = None,
     sigmas: Sequence[float] = SIGMAS,
     delta: float = 0.05,
     draws: int = 100,
@@ -101,9 +110,10 @@ def theory(
     """Weight correlation of a model's layers, and PAC-Bayes bounds on the error of networks drawn around it.
 
     data: training samples, independent draws from the population that the bounds speak of; part of them is sound too.
-    initial: the network as it was before it saw them, whose weights are the prior's mean (0 unless given). sigmas:
-    standard deviations of prior and posterior, chosen before the data are seen; each pays an equal share of delta.
-    draws: networks drawn for the Gibbs risk.
+    initial: the network as it was before it saw them, whose weights are the prior's mean (0 unless given). threat: with
+    it, an error is a sample on which interval bounds do not prove the drawn network right over the threat, so that the
+    bounds hold for the robust error. sigmas: standard deviations of prior and posterior, chosen before the data are
+    seen; each pays an equal share of delta. draws: networks drawn for the Gibbs risk.
 
     Raises InputError when an input cannot be used, the model has no graph or no weights, its outputs are not classes,
     or the initial network is built otherwise.
@@ -118,11 +128,14 @@ def theory(
     distance = float((weights - start).norm())
     correlated = [_correlation(layer) for layer in layers]
     divergences = [layer.divergence for layer in correlated if layer.divergence is not None]
+    errors = wrong if threat is None else _unproved(graph, samples, threat)
     share = delta / len(sigmas)
     entries = []
     for sigma in sigmas:
         paid = share * DRAWS_SHARE
-        found = gibbs_risk(graph, layers, samples.x, samples.y, sigma=sigma, draws=draws, delta=paid, seed=seed)
+        found = gibbs_risk(
+            graph, layers, samples.x, samples.y, sigma=sigma, draws=draws, delta=paid, seed=seed, errors=errors
+        )
         kl = gaussian_kl(distance, len(weights), sigma)
         bounds = all_bounds(found.upper, kl, len(samples), share - paid)
         paid_by_all = tuple(replace(bound, delta=delta) for bound in bounds)
@@ -137,6 +150,7 @@ def theory(
         delta=delta,
         layers=correlated,
         pac_bayes=entries,
+        threat=None if threat is None else str(threat),
         notes=_notes(graph, layers, initial is not None),
         cpu_seconds=time.process_time() - began,
     )
@@ -164,6 +178,21 @@ def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model
         )
     check_labels(samples, chosen.output_shape[0])
     return chosen, samples
+
+
+def _unproved(graph: Graph, samples: Data, threat: str | Threat) -> Errors:
+    """The loss that is 1 where interval bounds do not prove the class over the threat (in the weights' arithmetic)."""
+    chosen = parse_threat(threat) if isinstance(threat, str) else threat
+    missing = unboundable(graph)
+    if missing or not chosen.provable:
+        raise InputError(missing[0] if missing else f"Nothing can be proved about the threat {chosen}; choose another.")
+    check_domain(samples, chosen)
+
+    def errors(network: Graph, x: Tensor, y: Tensor) -> Tensor:
+        rows = Argmax().rows(y, network.output_shape[0], network.dtype)
+        return (~(rows.combine(lower_bound("ibp", network, chosen, x, rows)) > 0)).double()
+
+    return errors
 
 
 def _initial(initial: ModelLike, samples: Data, graph: Graph, layers: list[Layer]) -> Tensor:

@@ -20,6 +20,12 @@ def theory(
         str | None,
         typer.Option("--initial", metavar="MODEL", help="The network before training: the prior's mean, else 0."),
     ] = None,
+    threat: Annotated[
+        str | None,
+        typer.Option(
+            "--threat", metavar="THREAT", help="Bound the robust error: what interval bounds do not prove is an error."
+        ),
+    ] = None,
     sigma: Annotated[
         str | None,
         typer.Option("--sigma", metavar="S,S,...", help="Spreads of the weights to try, 0.01,0.03,0.1 unless given."),
@@ -48,7 +54,7 @@ def theory(
     from. A bound of 1 or more is called vacuous: it says nothing.
     """
     if experiment is not None:
-        if not (model is data is initial is sigma is limit is None):
+        if not (model is data is initial is threat is sigma is limit is None):
             raise InputError("--experiment takes no model, data or options of a model; leave these out.")
         from withstand.generalisation.experiments import experiment as run
 
@@ -66,6 +72,7 @@ def theory(
             model,
             data,
             initial=initial,
+            threat=threat,
             sigmas=SIGMAS if sigma is None else options.numbers(sigma),
             delta=delta,
             draws=draws,
@@ -96,11 +103,12 @@ def _print(found: "Theory") -> None:
     print_table(("sigma", "drawn error", "at most", "KL (nats)", *names), rows)
     typer.echo("")
     best = found.best
+    fail = "err" if found.threat is None else f"err or may be led astray over {found.threat}"
     typer.echo(
         f"Every bound on {found.n} samples is vacuous: it says nothing."
         if best.vacuous
-        else f"On unseen data networks drawn so err on at most {best.value:.4g} of the inputs, by {best.name}'s bound "
-        f"with probability {1 - best.delta:g} over {found.n} samples."
+        else f"On unseen data networks drawn so {fail} on at most {best.value:.4g} of the inputs, by {best.name}'s "
+        f"bound with probability {1 - best.delta:g} over {found.n} samples."
     )
     for note in found.notes:
         typer.echo(note)

@@ -1,13 +1,12 @@
 """The Gibbs risk: how often a network errs whose weights are drawn around the trained ones."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from withstand.core.errors import InputError
 from withstand.generalisation.checks import check_count, check_positive, check_share
@@ -18,7 +17,7 @@ from withstand.graph.ir import Graph
 BATCH = 1024
 """Samples of a pass."""
 
-Errors = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+Errors = Callable[[Graph, Tensor, Tensor], Tensor]
 """From a network, inputs [B, *shape] and labels [B] to the losses [B] in [0, 1]."""
 
 
@@ -33,7 +32,7 @@ class GibbsRisk:
     delta: float
 
 
-def wrong(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+def wrong(network: Graph, x: Tensor, y: Tensor) -> Tensor:
     """1 where the network's largest output is not that of the label, or an output is NaN, else 0: [B]."""
     outputs = network(x)
     return ((outputs.argmax(1) != y) | outputs.isnan().any(1)).double()
@@ -71,21 +70,13 @@ def gibbs_risk(
     return GibbsRisk(mean, kl_inverse(min(1.0, mean * (1 + 1e-12)), math.log(1 / delta) / draws), draws, delta)
 
 
-def _networks(
-    graph: Graph, layers: list[Layer], sigma: float, draws: int, seed: int
-) -> Iterator[Callable[[Tensor], Tensor]]:
-    """The graph with weights drawn anew each time; the graph itself stays as it is."""
+def _networks(graph: Graph, layers: list[Layer], sigma: float, draws: int, seed: int) -> Iterator[Graph]:
+    """Copies of the graph with weights drawn anew each time; the graph itself stays as it is."""
     held = {graph.slot(name): graph.constant(name) for layer in layers for name in layer.constants}
-    device = next(iter(held.values())).device
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(next(iter(held.values())).device).manual_seed(seed)
     for _ in range(draws):
-        drawn = {
-            slot: value + sigma * torch.randn(value.shape, generator=generator, dtype=value.dtype, device=device)
-            for slot, value in held.items()
-        }
-        yield partial(_run, graph, drawn)
-
-
-def _run(graph: Graph, drawn: dict[str, Tensor], batch: Tensor) -> Tensor:
-    """The outputs of the graph with other buffers."""
-    return functional_call(graph, drawn, (batch,))  # type: ignore[operator]
+        drawn = copy.deepcopy(graph)
+        for slot, value in held.items():
+            noise = torch.randn(value.shape, generator=generator, dtype=value.dtype, device=value.device)
+            drawn.get_buffer(slot).copy_(value + sigma * noise)
+        yield drawn
