@@ -158,7 +158,7 @@ def test_the_penalty_is_the_product_of_the_norms_and_its_gradient_theirs() -> No
     for _ in range(300):
         loss = objective(model, x, y, state)
     assert set(state.held) == {f"lipschitz-penalty.{place}" for place in (0, 3, 5)}
-    assert float(loss.value) == pytest.approx(float(expected), rel=1e-8)
+    assert float(loss.value.detach()) == pytest.approx(float(expected.detach()), rel=1e-8)
     loss.value.backward()
     for p, slope in zip(model.parameters(), slopes, strict=True):
         assert torch.allclose(p.grad, slope, atol=1e-6)  # type: ignore[arg-type]
