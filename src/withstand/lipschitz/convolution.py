@@ -6,7 +6,7 @@ Gupta and Long 2019, arXiv:1805.10408). A stride makes channels of the places th
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import torch
@@ -26,31 +26,29 @@ def symbol_norm(node: Node, weight: Tensor, shapes: Mapping[str, torch.Size]) ->
     sites = shapes[node.inputs[0]] if transposed else shapes[node.name]
     attrs = node.attrs
     weight = weight.double().unflatten(0, (attrs.get("groups", 1), -1))
-    blocks = _symbols(weight, sites[1:], attrs["stride"], attrs["dilation"])
+    blocks = symbols(weight, sites[1:], attrs["stride"], attrs["dilation"])
     return max(float(spectral(block).max()) for block in blocks)
 
 
-def _symbols(
-    weight: Tensor, sites: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Iterator[Tensor]:
+def symbols(weight: Tensor, sites: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Iterator[Tensor]:
     """The matrices [J, groups, out, in * phases] of all frequencies of weight [groups, out, in, *kernel] on a torus
-    with room for `sites` windows, some at a time. Frequencies come in conjugate pairs, of which one is enough."""
+    with room for `sites` windows, some at a time. Frequencies come in conjugate pairs, of which one is enough. The
+    largest of their norms is that of the circular convolution; differentiable in the weight."""
     kernel = weight.shape[3:]
     taps = torch.tensor(list(product(*map(range, kernel))), dtype=torch.long) * torch.tensor(dilation)
     steps = torch.tensor(stride)
     place, phase = taps // steps, taps % steps
     torus = [n + int(place[:, axis].max()) for axis, n in enumerate(sites)]
-    flat = weight.flatten(3).to(torch.complex128)
+    flat = weight.flatten(3).to(weight.dtype.to_complex())
     groups, out, channels, _ = flat.shape
     half = [*torus[:-1], torus[-1] // 2 + 1]
     waves = torch.tensor(list(product(*map(range, half))), dtype=torch.float64) * (2 * math.pi)
-    waves = waves / torch.tensor(torus, dtype=torch.float64)
+    angle = (waves / torch.tensor(torus, dtype=torch.float64)) @ place.T.double()
+    turn = torch.polar(torch.ones_like(angle), angle).to(flat)
     phases = phase.unique(dim=0)
-    size = groups * out * channels * len(phases)
-    for part in waves.split(max(1, CHUNK // size)):
-        turn = torch.polar(torch.ones(1, dtype=torch.float64), part @ place.T.double())
-        found = flat.new_zeros(len(part), groups, out, channels, len(phases))
-        for number, offset in enumerate(phases):
+    for part in turn.split(max(1, CHUNK // (groups * out * channels * len(phases)))):
+        found = []
+        for offset in phases:
             held = (phase == offset).all(1)
-            found[..., number] = torch.einsum("jt,goct->jgoc", turn[:, held], flat[..., held])
-        yield found.flatten(3)
+            found.append(torch.einsum("jt,goct->jgoc", part[:, held], flat[..., held.to(flat.device)]))
+        yield torch.cat(found, 3)
