@@ -10,10 +10,12 @@ from torch import nn
 from withstand.auditing.figures import peak_memory
 from withstand.auditing.harden_folder import HardenFolder
 from withstand.auditing.harden_talk import Talk
+from withstand.auditing.masking.check import SAMPLES, masking
 from withstand.auditing.origin import origin_of
 from withstand.auditing.question import Question
 from withstand.auditing.standing import alone, stand
-from withstand.core.records_harden import EpochRecord, HardenRecord, Split
+from withstand.core.records_harden import EpochRecord, HardenRecord, Split, Standing
+from withstand.core.threat import Threat
 from withstand.graph.capture import from_module
 from withstand.graph.model import Model
 from withstand.hardening.augment import mirrored, shifted
@@ -82,14 +84,14 @@ class Training:
         self._write(state="running", ended=None)
         if self.record.before is None:
             self.talk.say(f"auditing {self.task.names[0]} as it is")
-            self._write(before=self._stand(self.task.question.model, "before"))
+            self._write(before=self._stand(self.task.question.model, "before", None))
         self._train()
         self.best = self.trainer.best_module().cpu()
         last = self.trainer.last_module().cpu()
         if self.record.after is None:
             self.talk.say("auditing the best weights")
             shape = self.task.question.model.input_shape
-            after = self._stand(self._deployed(self.best, "best"), "after")
+            after = self._stand(self._deployed(self.best, "best"), "after", self.task.question.model)
             held = self.task.question.data
             after_last = alone(from_module(last, shape, "last"), held, self._threat, self.task.limit, self.task.seed)
             self._deployed(last, "last")
@@ -98,12 +100,17 @@ class Training:
         self._write(state=state, ended=datetime.now(UTC), peak_memory_mb=peak_memory())
 
     @property
-    def _threat(self):
+    def _threat(self) -> Threat:
         return self.task.question.threat
 
-    def _stand(self, model: Model, name: str):
-        question = self.task.question
-        return stand(model, question.data, question.threat, self.task.limit, self.task.seed, self.folder.path / name)
+    def _stand(self, model: Model, name: str, surrogate: Model | None) -> Standing:
+        """The figures of a model, with the findings on its gradients; surrogate: whose adversarial examples are tried
+        on it."""
+        task, question = self.task, self.task.question
+        standing = stand(model, question.data, question.threat, task.limit, task.seed, self.folder.path / name)
+        few = min(task.limit, SAMPLES)
+        found = masking(model, question.data, question.threat, limit=few, surrogate=surrogate, seed=task.seed)
+        return standing.model_copy(update={"masking": found})
 
     def _trainer(self) -> Trainer:
         task, recipe = self.task, self.task.recipe
