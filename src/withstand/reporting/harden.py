@@ -47,10 +47,9 @@ def read_training(folder: str | PathLike[str]) -> Training:
     """The training run in a folder. Raises InputError where a file cannot be read."""
     folder = Path(folder)
     record = read_harden_record(folder / "run.json")
-    audits = [
-        read_run(folder / part) if (folder / part / "run.json").is_file() else None for part in ("before", "after")
-    ]
-    return Training(folder, record, read_epoch_records(folder / "epochs.jsonl"), *audits)
+    audits = [folder / part for part in ("before", "after")]
+    before, after = (read_run(audit) if (audit / "run.json").is_file() else None for audit in audits)
+    return Training(folder, record, read_epoch_records(folder / "epochs.jsonl"), before, after)
 
 
 def lines(training: Training) -> list[Line]:

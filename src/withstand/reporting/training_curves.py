@@ -4,6 +4,13 @@ from withstand.core.records_harden import EpochRecord
 from withstand.reporting.figures import ATTACKED, CERTIFIED, INK, Figure, drawn
 from withstand.reporting.harden import Training
 
+ACCURACIES = (
+    ("clean", "clean", CERTIFIED, "o-"),
+    ("pgd", "PGD", ATTACKED, "v-"),
+    ("fgsm", "one step", INK, "s:"),
+)
+"""Field of an epoch, its name, its colour and its form in the drawing."""
+
 
 def training_curves(training: Training) -> Figure | None:
     """Loss on the left, accuracies on validation samples on the right; None before the first epoch is done."""
@@ -18,26 +25,18 @@ def training_curves(training: Training) -> Figure | None:
     left.plot(at, [one.loss for one in epochs], color=INK, linewidth=1.5, marker="o", markersize=3)
     left.set_title("training loss", fontsize=10, color=INK)
     left.set_ylim(bottom=0)
-    for name, colour, style, marker in (
-        ("clean", CERTIFIED, "-", "o"),
-        ("pgd", ATTACKED, "-", "v"),
-        ("fgsm", INK, ":", "s"),
-    ):
-        points = [(one.epoch, share) for one in epochs if (share := getattr(one, name)) is not None]
+    for key, name, colour, form in ACCURACIES:
+        points = [(one.epoch, share) for one in epochs if (share := getattr(one, key)) is not None]
         if points:
-            right.plot(
-                *zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.5, marker=marker, markersize=4
-            )
-            label = {"clean": "clean", "pgd": "PGD", "fgsm": "one step"}[name]
-            right.annotate(
-                label, points[-1], (7, 0), textcoords="offset points", color=colour, annotation_clip=False, va="center"
-            )
+            right.plot(*zip(*points, strict=True), form, color=colour, linewidth=1.5, markersize=4)
+            right.plot([], [], form, color=colour, label=name, markersize=4)
     right.set_title("accuracy on validation", fontsize=10, color=INK)
     right.set_ylim(-0.02, 1.04)
     right.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     if training.record.best_epoch is not None:
         right.axvline(training.record.best_epoch, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         right.annotate("best", (training.record.best_epoch, 0), (4, 4), textcoords="offset points", color=INK)
+    right.legend(loc="lower right", frameon=False, labelcolor="linecolor", fontsize=9)
     for axes in (left, right):
         _dress(axes)
     return Figure(drawn(drawing), _sentence(epochs, training.record.best_epoch))
