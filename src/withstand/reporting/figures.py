@@ -45,23 +45,25 @@ def envelope(run: Run) -> Figure | None:
     left = run.ball.radius > 0.5 * points[-1].radius
     side = "right" if left else "left"
     _label(axes, f"audited: {run.ball.radius:.4g}", (run.ball.radius, 0), (-6 if left else 6, 7), INK, ha=side)
-    return Figure(_svg(drawing), _sentence(run, points))
+    return Figure(drawn(drawing), _sentence(run, points))
 
 
-def side_by_side(runs: list[Run]) -> Figure | None:
-    """One small envelope a run, all on the same share axis."""
-    drawn = [run for run in runs if run.ball and run.summary and len(measured(run)) > 1]
-    if not drawn:
+def side_by_side(runs: list[Run], titles: list[str] | None = None) -> Figure | None:
+    """One small envelope a run, all on the same share axis. titles: of the runs, instead of their models."""
+    names = titles or [run.record.plan.model for run in runs]
+    able = [(run, name) for run, name in zip(runs, names, strict=True) if run.ball and run.summary]
+    able = [(run, name) for run, name in able if len(measured(run)) > 1]
+    if not able:
         return None
     from matplotlib.figure import Figure as Canvas
 
-    drawing = Canvas(figsize=(max(3.2 * len(drawn), 4.5), 3.0), layout="constrained")
-    for place, run in enumerate(drawn, 1):
-        axes = drawing.add_subplot(1, len(drawn), place)
+    drawing = Canvas(figsize=(max(3.2 * len(able), 4.5), 3.0), layout="constrained")
+    for place, (run, name) in enumerate(able, 1):
+        axes = drawing.add_subplot(1, len(able), place)
         _dress(axes, run.ball.unit if run.ball else "", first=place == 1)
-        axes.set_title(_plain(run.record.plan.model), fontsize=10, color=INK)
+        axes.set_title(_plain(name), fontsize=10, color=INK)
         _draw(axes, measured(run), labels=False)
-    return Figure(_svg(drawing), " ".join(_sentence(run, measured(run)) for run in drawn))
+    return Figure(drawn(drawing), " ".join(_sentence(run, measured(run), name) for run, name in able))
 
 
 def smoothed_curve(run: SmoothedRun) -> Figure | None:
@@ -155,15 +157,13 @@ def _after(at: list[float], radii: list[float], shares: list[float]) -> list[flo
     return [shares[max(bisect_right(radii, x) - 1, 0)] for x in at]
 
 
-def _sentence(run: Run, points: list[CurvePoint]) -> str:
+def _sentence(run: Run, points: list[CurvePoint], name: str = "") -> str:
     n = run.summary.n if run.summary else 0
     parts = [
         f"at {p.radius:.4g} certified {percent(p.certified, n, 'low')} and attacked {percent(p.attacked, n, 'high')}"
         for p in points
     ]
-    return (
-        f"{run.record.plan.model}, accuracy over the radius ({run.ball.unit if run.ball else ''}): {'; '.join(parts)}."
-    )
+    return f"{name or run.record.plan.model}, accuracy over the radius ({run.ball.unit if run.ball else ''}): {'; '.join(parts)}."
 
 
 def _plain(text: str) -> str:
@@ -171,7 +171,8 @@ def _plain(text: str) -> str:
     return (text if len(text) < 30 else "…" + text[-28:]).replace("$", r"\$")
 
 
-def _svg(drawing) -> str:
+def drawn(drawing) -> str:
+    """A drawing as SVG for a page: texts stay texts, colours are those of the page."""
     import matplotlib
 
     text = io.StringIO()
@@ -182,6 +183,6 @@ def _svg(drawing) -> str:
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
     svg = re.sub(r"font: ([\d.]+px|\w+ [\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
-    for drawn, shown in _OF_PAGE.items():
-        svg = svg.replace(drawn, shown)
+    for colour, shown in _OF_PAGE.items():
+        svg = svg.replace(colour, shown)
     return svg

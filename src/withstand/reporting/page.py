@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from withstand.core.errors import InputError
-from withstand.reporting import figures, smoothed, words
+from withstand.reporting import figures, harden, smoothed, words
+from withstand.reporting.harden import Training, is_training, read_training
 from withstand.reporting.run import Run, read_run
 from withstand.reporting.smoothed import SmoothedRun, is_smoothed, read_smoothed
 from withstand.reporting.table import methods, table
+from withstand.reporting.training_curves import training_curves
 from withstand.reporting.witnesses import galleries, worst
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ AnyPath = str | PathLike[str]
 def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> Path:
     """Write the page of a run folder, or one page that lays several run folders side by side; return its path.
 
-    folder: what `withstand audit`, `attack` or `smooth` wrote; a list, without the last, for several. out: the file to
+    folder: what `withstand audit`, `attack`, `smooth` or `harden` wrote; a list of the first two for several. The page
+    of a training run lays the audits before and after it side by side, and links to their own pages. out: the file to
     write; by default `report.html` in the run folder, or `index.html` in the folder that holds all of them. The page is
     one file, refers to nothing outside itself (the page of several runs links to their reports) and appears whole or
     not at all.
@@ -36,6 +39,10 @@ def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> P
         if is_smoothed(folder):
             vote = read_smoothed(folder)
             return _write(Path(out) if out else vote.folder / "report.html", render_smoothed(vote))
+        if is_training(folder):
+            training = read_training(folder)
+            target = Path(out) if out else training.folder / "report.html"
+            return _write(target, render_training(training, target.parent))
         run = read_run(folder)
         target = Path(out) if out else run.folder / "report.html"
         return _write(target, render(run))
@@ -102,14 +109,39 @@ def render_smoothed(run: SmoothedRun) -> str:
     )
 
 
+def render_training(training: Training, home: Path) -> str:
+    """The HTML page of a training run; `home` is the folder the page will lie in, for its links."""
+    record, audits = training.record, training.audits
+    titles = [name for name, run in (("before", training.before), ("after", training.after)) if run is not None]
+    return (
+        _environment()
+        .get_template("harden.html.j2")
+        .render(
+            training=training,
+            record=record,
+            headline=harden.headline(training),
+            progress=harden.progress(training),
+            lines=harden.lines(training),
+            masking=harden.masking_rows(training),
+            verdicts=[harden.verdict(one) for one in (record.before, record.after)],
+            curves=training_curves(training),
+            envelopes=figures.side_by_side(audits, titles),
+            runs=list(zip(titles, audits, _links(audits, home), strict=True)),
+            css=_asset("page.css"),
+            script_hash=None,
+        )
+    )
+
+
+def _links(runs: list[Run], home: Path) -> list[str | None]:
+    """Where the pages of the runs lie, as seen from a folder; None where there is none."""
+    pages = [run.folder / "report.html" for run in runs]
+    return [Path(path.relpath(page, home)).as_posix() if page.is_file() else None for page in pages]
+
+
 def render_several(runs: list[Run], home: Path) -> str:
     """The HTML page of several runs; `home` is the folder the page will lie in, for its links."""
-    links = [
-        Path(path.relpath(run.folder / "report.html", home)).as_posix()
-        if (run.folder / "report.html").is_file()
-        else None
-        for run in runs
-    ]
+    links = _links(runs, home)
     return (
         _environment()
         .get_template("several.html.j2")
@@ -153,5 +185,6 @@ def _environment() -> "Environment":
     )
     filters: dict[str, Any] = {"percent": words.percent, "number": words.number, "duration": words.duration}
     environment.filters |= {**filters, "advice": words.advice, "headline": words.headline}
+    environment.filters |= {"figures_text": harden.figures_text}
     environment.globals |= {"MEANING": words.MEANING, "NAMES": words.NAMES}
     return environment
