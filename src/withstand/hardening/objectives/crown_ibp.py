@@ -14,13 +14,12 @@ from withstand.hardening.state import State
 
 @objective
 class CrownIBP(Certified):
-    """Interval training whose margins are, while the radius grows, those of linear bounds (CROWN) over the interval
-    bounds of inner neurons: tighter at first, when interval bounds alone would stifle the model (Zhang et al. 2020,
-    arXiv:1906.06316).
+    """Interval training whose loss is at first that of linear bounds (CROWN) over the interval bounds of inner neurons,
+    which are tighter while the radius is small (Zhang et al. 2020, arXiv:1906.06316).
 
-    linear: the share of the linear margins at the full radius, the rest being interval margins; it falls from 1 as the
-    radius grows, to 0 as in most of the paper's settings, from where on a step costs what one of `ibp` does. clean,
-    start, steady: as of `ibp`.
+    The cross-entropy itself is bounded, in one row a sample (loss fusion: Xu et al. 2020, arXiv:2002.12920). linear:
+    the share of linear bounds at the full radius, the rest being interval bounds; it falls from 1 as the radius grows,
+    to 0 by our choice, so that a step then costs what one of `ibp` does. clean, start, steady: as of `ibp`.
     """
 
     natural_at_zero = True
