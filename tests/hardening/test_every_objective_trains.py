@@ -1,8 +1,8 @@
 """Every objective, and every addition, trains the built-in architecture on the digits to a stated band.
 
 Ten passes over the data; the seconds of all of them together are those of a few attacks. The bands lie below what was
-measured, by a margin for other processors: plain training ends at 0.97 clean and 0.25 under attack, PGD training at
-0.96 and 0.64.
+measured, by a margin for other processors: plain training ends at 0.97 clean and 0.22 under attack, PGD training at
+0.96 and 0.60.
 """
 
 import copy
@@ -16,6 +16,7 @@ from withstand.builtin.models import architecture
 from withstand.core.registry import build, components
 from withstand.core.runner import run
 from withstand.hardening.objective import Objective, build_objective
+from withstand.hardening.parts.certified import Certified
 from withstand.hardening.state import State
 
 LINF, L2 = "linf:0.15", "l2:1"
@@ -32,23 +33,27 @@ QUICK = {
 """Name to parameters that save time, or show more in a short training; others train with their defaults."""
 
 BANDS = {
-    "natural": (0.93, 0.1),
-    "fgsm": (0.9, 0.5),
-    "fast": (0.9, 0.55),
-    "free": (0.88, 0.45),
-    "pgd": (0.9, 0.54),
-    "trades": (0.9, 0.54),
-    "mart": (0.88, 0.58),
-    "self-training": (0.9, 0.54),
-    "vat": (0.9, 0.38),
-    "awp": (0.89, 0.55),
-    "shift-consistency": (0.9, 0.53),
-    "weight-l1": (0.88, 0.5),
-    "wrm": (0.84, 0.45),
-    "feature-scatter": (0.9, 0.4),
-    "atld": (0.87, 0.34),
+    "natural": (0.93, 0.08),
+    "fgsm": (0.9, 0.47),
+    "fast": (0.9, 0.51),
+    "free": (0.88, 0.4),
+    "pgd": (0.9, 0.5),
+    "trades": (0.9, 0.49),
+    "mart": (0.88, 0.52),
+    "self-training": (0.9, 0.49),
+    "vat": (0.9, 0.33),
+    "wrm": (0.84, 0.38),
+    "feature-scatter": (0.9, 0.37),
+    "atld": (0.87, 0.29),
+    "awp": (0.89, 0.5),
+    "shift-consistency": (0.9, 0.49),
+    "weight-l1": (0.88, 0.44),
+    "weight-correlation": (0.89, 0.49),
 }
 """Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
+
+ON_BOUNDS = [name for name, cls in components("objective").items() if issubclass(cls, Certified)]
+"""Their trainings take longer; `test_certified_digits.py` has them."""
 
 
 def trained(objective: Objective, threat: str, x: Tensor, y: Tensor, steps: int, model: nn.Module) -> nn.Module:
@@ -80,7 +85,8 @@ def accuracies(model: nn.Module, threat: str = LINF) -> tuple[float, float]:
     _, (x, y) = digits_split()
     x, y = x[:300], y[:300]
     found = run(build("attack", "pgd:steps=20,restarts=1"), model, x, y, State(threat).threat)
-    return float((model(x).argmax(1) == y).double().mean()), 1 - float(found.refuted.double().mean())
+    right = model(x).argmax(1) == y
+    return float(right.double().mean()), float((right & ~found.refuted).double().mean())
 
 
 def hardened(name: str, additions: tuple[str, ...] = (), steps: int = 100) -> tuple[float, float]:
@@ -93,7 +99,7 @@ def hardened(name: str, additions: tuple[str, ...] = (), steps: int = 100) -> tu
     return accuracies(model)
 
 
-@pytest.mark.parametrize("name", components("objective"))
+@pytest.mark.parametrize("name", [name for name in components("objective") if name not in ON_BOUNDS])
 def test_an_objective_trains_to_its_band(name: str) -> None:
     clean, attacked = hardened(name)
     least = BANDS.get(name, (0.8, 0.0))
@@ -120,5 +126,5 @@ def test_rows_without_labels_help() -> None:
     teacher = trained(build("objective", "natural"), LINF, x[:300], y[:300], 60, fresh())
     student = copy.deepcopy(teacher).train().requires_grad_(True)
     clean, attacked = accuracies(trained(build("objective", QUICK["self-training"]), LINF, x, some, 100, student))
-    assert clean >= 0.82  # measured: 0.89, and 0.56 under attack against the teacher's 0.28
+    assert clean >= 0.82  # measured: 0.89, and 0.45 under attack against the teacher's 0.17
     assert attacked >= accuracies(teacher)[1] + 0.15

@@ -241,6 +241,7 @@ def free_by_hand(model: nn.Module, batches: list[tuple[Tensor, Tensor]], radius:
             change[:rows] = moved - x
             with torch.no_grad():
                 for p in model.parameters():
+                    assert p.grad is not None
                     p -= 0.1 * p.grad
                     p.grad = None
 
