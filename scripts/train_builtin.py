@@ -52,9 +52,7 @@ def train(name: str) -> dict[str, Tensor]:
     """The weights of a model trained by its recipe."""
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(SEED)
-        done = withstand.harden(
-            architecture(), "digits", THREAT, recipe=RECIPES[name], out=folder, seed=SEED, limit=10
-        )
+        done = withstand.harden(architecture(), "digits", THREAT, recipe=RECIPES[name], out=folder, seed=SEED, limit=10)
         return load_file(done.last if "cert" in name else done.best)
 
 

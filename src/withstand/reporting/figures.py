@@ -84,7 +84,7 @@ def smoothed_curve(run: SmoothedRun) -> Figure | None:
     _label(axes, "smoothed (statistical)", (0, held[0]), (8, 6), SMOOTHED, va="bottom", fontweight="bold")
     told = "; ".join(f"above {p.radius:.4g} {percent(p.certified, run.summary.n, 'low')}" for p in run.summary.curve)
     return Figure(
-        _svg(drawing),
+        svg(drawing),
         f"{run.record.plan.model} smoothed, statistically certified accuracy over the l2 radius: {told}; "
         f"no radius exceeds the cap {cap:.4g}.",
     )
@@ -163,7 +163,8 @@ def _sentence(run: Run, points: list[CurvePoint], name: str = "") -> str:
         f"at {p.radius:.4g} certified {percent(p.certified, n, 'low')} and attacked {percent(p.attacked, n, 'high')}"
         for p in points
     ]
-    return f"{name or run.record.plan.model}, accuracy over the radius ({run.ball.unit if run.ball else ''}): {'; '.join(parts)}."
+    return f"{name or run.record.plan.model}, accuracy over the radius ({run.ball.unit if run.ball else ''}): {';
+    '.join(parts)}."
 
 
 def _plain(text: str) -> str:
