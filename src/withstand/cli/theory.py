@@ -13,37 +13,45 @@ if TYPE_CHECKING:
     from withstand.generalisation.bound import Table
 
 
+Initial = Annotated[
+    str | None,
+    typer.Option("--initial", metavar="MODEL", help="The network before training: the prior's mean, else 0."),
+]
+Threat = Annotated[
+    str | None,
+    typer.Option(
+        "--threat", metavar="THREAT", help="Bound the robust error: what interval bounds do not prove is an error."
+    ),
+]
+Sigma = Annotated[
+    str | None,
+    typer.Option("--sigma", metavar="S,S,...", help="Spreads of the weights to try, 0.01,0.03,0.1 unless given."),
+]
+Delta = Annotated[
+    float, typer.Option("--delta", metavar="D", help="The chance that a bound may fail, shared by all sigmas.")
+]
+Draws = Annotated[
+    int, typer.Option("--draws", min=1, metavar="N", help="Networks drawn at each sigma to estimate their error.")
+]
+Experiment = Annotated[
+    str | None,
+    typer.Option(
+        "--experiment",
+        metavar="NAME",
+        help="A table in place of a model: schmidt-gaussian, schmidt-bernoulli or rademacher-linear.",
+    ),
+]
+
+
 def theory(
     model: options.ModelOrNone = None,
     data: options.DataOrNone = None,
-    initial: Annotated[
-        str | None,
-        typer.Option("--initial", metavar="MODEL", help="The network before training: the prior's mean, else 0."),
-    ] = None,
-    threat: Annotated[
-        str | None,
-        typer.Option(
-            "--threat", metavar="THREAT", help="Bound the robust error: what interval bounds do not prove is an error."
-        ),
-    ] = None,
-    sigma: Annotated[
-        str | None,
-        typer.Option("--sigma", metavar="S,S,...", help="Spreads of the weights to try, 0.01,0.03,0.1 unless given."),
-    ] = None,
-    delta: Annotated[
-        float, typer.Option("--delta", metavar="D", help="The chance that a bound may fail, shared by all sigmas.")
-    ] = 0.05,
-    draws: Annotated[
-        int, typer.Option("--draws", min=1, metavar="N", help="Networks drawn at each sigma to estimate their error.")
-    ] = 100,
-    experiment: Annotated[
-        str | None,
-        typer.Option(
-            "--experiment",
-            metavar="NAME",
-            help="A table in place of a model: schmidt-gaussian, schmidt-bernoulli or rademacher-linear.",
-        ),
-    ] = None,
+    initial: Initial = None,
+    threat: Threat = None,
+    sigma: Sigma = None,
+    delta: Delta = 0.05,
+    draws: Draws = 100,
+    experiment: Experiment = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     json: options.Json = False,
