@@ -30,6 +30,7 @@ def test_lower_below_true_below_seqlip_below_autolip():
         assert [(layer.inputs, layer.outputs) for layer in found.layers] == [(6, 8), (8, 3)]
         for layer, matrix in zip(found.layers, chain_of(graph).matrices, strict=True):
             assert layer.norm == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)))
+            assert layer.power is not None
             assert 0.99 * layer.norm <= layer.power <= layer.norm
         assert [(pair.first, pair.second) for pair in found.pairs] == [(0, 1), (0, 2), (1, 2)]
         for pair in found.pairs:
@@ -115,7 +116,7 @@ def test_more_outputs_than_are_looked_at_have_no_pairs():
 
 def test_bad_input_is_one_sentence():
     with pytest.raises(InputError, match="There is no norm 'l0' for Lipschitz constants; choose l2, linf or l1"):
-        withstand.lipschitz_constants("digits-cnn", "l0")
+        withstand.lipschitz_constants("digits-cnn", "l0")  # type: ignore[arg-type]
     graph = Graph([Node("z", "exp", ("x",))], {}, input="x", output="z", input_shape=(2,), output_shape=(2,))
     with pytest.raises(InputError, match="'exp' at node 'z' has no Lipschitz constant over all inputs"):
         constants(graph)

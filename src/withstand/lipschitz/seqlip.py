@@ -54,7 +54,7 @@ class SeqLip:
     def rows(self, rows: Tensor) -> Tensor:
         """Those [R] of linear functions of the output, rows [R, O] in float64."""
         last = rows @ self.chain.matrices[-1]
-        if not self.chain.slopes:
+        if not (self.chain.slopes and len(rows)):
             return torch.linalg.vector_norm(last, dim=1) * (1 + 8 * last.shape[1] * EPS)
         right = self._parts[-1][1]
         found = [self._most(row[None], right, self.chain.slopes[-1]) for row in last]

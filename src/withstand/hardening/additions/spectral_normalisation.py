@@ -42,7 +42,7 @@ def _part_from_copies(layer: nn.Module) -> None:
     away the parametrisation would take the weight."""
     shared = type(layer)
     held = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
-    layer.__class__ = type(shared.__name__, shared.__bases__, held)
+    layer.__class__ = type(shared.__name__, shared.__bases__, held)  # type: ignore[assignment]
 
 
 class _Scaled(nn.Module):
