@@ -76,19 +76,21 @@ def test_no_hessian_has_a_larger_eigenvalue(name: str, scale: float) -> None:
 
 
 def test_it_is_attained_by_two_classes_and_a_linear_network() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2, bias=False))
+    layer = nn.Linear(36, 2, bias=False)
+    model = nn.Sequential(nn.Flatten(), layer)
     bound = smoothness(capture(model, SHAPE))
     model.double()
     assert largest(model, torch.zeros(SHAPE, dtype=torch.float64), 0) == pytest.approx(bound, rel=1e-5)
-    apart = (model[1].weight[0] - model[1].weight[1]).detach()
+    apart = (layer.weight[0] - layer.weight[1]).detach()
     assert bound == pytest.approx(float(apart.square().sum()) / 4, rel=1e-5)
 
 
 def test_one_hidden_neuron_by_hand() -> None:
-    model = nn.Sequential(nn.Linear(3, 1), nn.Softplus(), nn.Linear(1, 2))
+    first, last = nn.Linear(3, 1), nn.Linear(1, 2)
+    model = nn.Sequential(first, nn.Softplus(), last)
     with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[1.0, 2.0, 2.0]]))
-        model[2].weight.copy_(torch.tensor([[0.5], [-1.5]]))
+        first.weight.copy_(torch.tensor([[1.0, 2.0, 2.0]]))
+        last.weight.copy_(torch.tensor([[0.5], [-1.5]]))
     # the slope of the loss by the neuron is at most 2, its bend 2^2 / 4; softplus turns by 1/4 and has slopes up to 1
     assert smoothness(capture(model, (3,))) == pytest.approx(2 * 0.25 * 9 + 1 * 9, rel=1e-5)
 
