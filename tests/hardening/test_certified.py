@@ -258,14 +258,15 @@ def test_the_drawn_start_keeps_bounds_from_growing() -> None:
     def growth() -> float:
         found = bounded(module, box(Linf(RADIUS), x), {}).relaxation
         low, high = found.boxes[found.graph.nodes[-1].inputs[0]]
-        return float((high - low).mean()) / RADIUS
+        return float((high - low).mean().detach()) / RADIUS
 
     given = growth()
     shrink(module)
-    assert 0.3 < growth() < 3
-    assert given > 30
+    drawn = growth()
+    assert 0.3 < drawn < 3
+    assert given > 10 * drawn
     assert torch.equal(module[-1].weight, last)
-    assert float(module[0].weight.std()) == pytest.approx((2 * torch.pi) ** 0.5 / 200, rel=0.02)
+    assert float(module[0].weight.std().detach()) == pytest.approx((2 * torch.pi) ** 0.5 / 200, rel=0.02)
 
 
 def test_only_a_given_start_keeps_weights() -> None:
