@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from run_folders import make_run
+from test_smoothed_page import make_run as make_smoothed
 
 from withstand.core.records import Alarm, Counts
 from withstand.reporting.page import report
@@ -187,3 +188,18 @@ def test_hostile_names_run_nothing(browser: Any, tmp_path: Path) -> None:
         assert [address for address in asked if not address.startswith(("data:", file.as_uri()))] == []
         assert browser.execute_script("return window.hit === undefined")
         assert HOSTILE in browser.find_element("css selector", "body").text
+
+
+def test_the_page_of_a_smoothed_model_runs_without_an_error(browser: Any, tmp_path: Path) -> None:
+    file = report(make_smoothed(tmp_path / "run"))
+    logged(browser)
+    browser.get(file.as_uri())
+    said, asked = logged(browser)
+    assert said == []
+    assert [address for address in asked if not address.startswith(("data:", file.as_uri()))] == []
+    table = Table(browser)
+    assert table.column("smoothed answer") == ["right", "right", "wrong", "abstained", "right"]
+    table.sort("radius")
+    assert table.column("radius") == ["0", "0.1", "0.2", "0.3", "0.4"]
+    table.click(table.one("[data-verdict=abstained]"))
+    assert len(table.column("radius")) == 4

@@ -20,12 +20,12 @@ def summarise(
 ) -> SmoothingSummary:
     """The numbers of a run from its samples. cap: None where nothing is certified."""
     n = len(samples)
-    share = 1 / max(1, n)
-    reached = None if cap is None else sum((s.radius or 0.0) for s in samples if s.right) * share
+    count = max(1, n)
+    reached = None if cap is None else sum((s.radius or 0.0) for s in samples if s.right) / count
     return SmoothingSummary(
         n=n,
-        base_accuracy=sum(s.base == s.label for s in samples) * share,
-        clean_accuracy=sum(s.right for s in samples) * share,
+        base_accuracy=sum(s.base == s.label for s in samples) / count,
+        clean_accuracy=sum(s.right for s in samples) / count,
         abstained=sum(s.answer is None for s in samples),
         average_radius=reached,
         cap=cap,
