@@ -26,6 +26,7 @@ def write_card(folder: str | PathLike[str]) -> Path:
 def card(training: Training) -> str:
     """The card in Markdown."""
     record = training.record
+    measured = [[line.name, line.before, line.after, line.meaning] for line in lines(training)]
     parts = [
         f"# {record.model}, hardened by {record.objective} against {record.threat}",
         f"{progress(training)} Trained with withstand on {record.data}.",
