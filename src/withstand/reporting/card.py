@@ -40,10 +40,7 @@ def card(training: Training) -> str:
         f"{record.chosen_by}. Training took {duration(record.seconds)}, {duration(record.cpu_seconds)} of CPU time.",
         *([_code(record.command)] if record.command else []),
         "## Measured",
-        _table(
-            ["accuracy", "before", "after", "what it is"],
-            [[i.name, i.before, i.after, i.meaning] for i in lines(training)],
-        ),
+        _table(["accuracy", "before", "after", "what it is"], measured),
         _measuring(record),
         "## Beware",
         "\n".join(f"- {warning}" for warning in warnings(record)),
