@@ -163,8 +163,8 @@ def _sentence(run: Run, points: list[CurvePoint], name: str = "") -> str:
         f"at {p.radius:.4g} certified {percent(p.certified, n, 'low')} and attacked {percent(p.attacked, n, 'high')}"
         for p in points
     ]
-    unit = run.ball.unit if run.ball else ""
-    return f"{name or run.record.plan.model}, accuracy over the radius ({unit}): {'; '.join(parts)}."
+    unit, name = run.ball.unit if run.ball else "", name or run.record.plan.model
+    return f"{name}, accuracy over the radius ({unit}): {'; '.join(parts)}."
 
 
 def _plain(text: str) -> str:
