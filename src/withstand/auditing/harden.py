@@ -1,6 +1,7 @@
 """`withstand.harden`: train a model against a threat, judge it before and after on samples that it never saw."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
@@ -121,8 +122,32 @@ def harden(
             given = {"epochs": epochs, "batch": batch, "rate": rate}
             chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
             samples = Samples(train, validation, parts.sentence, extra)
-            task = Task(names, question, samples, chosen, precision, scratch, seed, limit)
+            command = _command(names, threat, test, unlabelled, chosen, precision, scratch, seed, limit)
+            task = Task(names, question, samples, chosen, precision, scratch, seed, limit, command)
             return _train(task, out, talk or Silent(), resume)
+
+
+def _command(
+    names: tuple[str, str],
+    threat: str | Threat,
+    test: object,
+    unlabelled: object,
+    recipe: Recipe,
+    precision: str,
+    scratch: bool,
+    seed: int,
+    limit: int,
+) -> str:
+    """The command line of a training, whose recipe has numbers of its own only where options say so."""
+    words = ["withstand", "harden", names[0], "--data", names[1], "--threat", threat_text(threat)]
+    words += ["--recipe", recipe.objective]
+    for one in recipe.additions:
+        words += ["--with", one]
+    for option, data in (("--test", test), ("--unlabelled", unlabelled)):
+        words += [] if data is None else [option, name_of_source(data)]
+    words += ["--epochs", str(recipe.epochs), "--batch", str(recipe.batch), "--rate", f"{recipe.rate:g}"]
+    words += ["--scratch"] * scratch + ["--precision", precision, "--limit", str(limit), "--seed", str(seed)]
+    return shlex.join(words)
 
 
 def _train(task: Task, out: str | PathLike[str] | None, talk: Talk, resume: bool) -> Hardened:

@@ -31,6 +31,7 @@ from withstand.hardening.trainable import trainable
 from withstand.hardening.trainer import Trainer
 from withstand.hardening.validate import Validation
 from withstand.io.data import Data
+from withstand.reporting.card import write_card
 
 AUGMENT = {
     "none": (),
@@ -53,7 +54,8 @@ class Samples:
 @dataclass(frozen=True)
 class Task:
     """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
-    held-out samples, of which `limit` are audited. scratch: start from new weights."""
+    held-out samples, of which `limit` are audited. scratch: start from new weights. command: the command line that asks for the same, where
+    there is one."""
 
     names: tuple[str, str]
     question: Question
@@ -63,6 +65,7 @@ class Task:
     scratch: bool
     seed: int
     limit: int
+    command: str | None = None
 
 
 class Training:
@@ -98,6 +101,7 @@ class Training:
             self._write(after=after, after_last=after_last)
         state = "complete" if self.trainer.progress.ended is None else "stopped"
         self._write(state=state, ended=datetime.now(UTC), peak_memory_mb=peak_memory())
+        write_card(self.folder.path)
 
     @property
     def _threat(self) -> Threat:
@@ -217,6 +221,7 @@ def _record(task: Task) -> HardenRecord:
         origin=origin_of(question),
         architecture=[f"{name}: {part}" for name, part in layers],
         parameters=sum(p.numel() for p in module.parameters()) or None,
+        command=task.command,
         epochs=task.recipe.epochs,
         chosen_by=CHOSEN_BY[base_of(task.recipe.build()).judged_by],
     )
