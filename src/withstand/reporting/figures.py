@@ -84,7 +84,7 @@ def smoothed_curve(run: SmoothedRun) -> Figure | None:
     _label(axes, "smoothed (statistical)", (0, held[0]), (8, 6), SMOOTHED, va="bottom", fontweight="bold")
     told = "; ".join(f"above {p.radius:.4g} {percent(p.certified, run.summary.n, 'low')}" for p in run.summary.curve)
     return Figure(
-        svg(drawing),
+        drawn(drawing),
         f"{run.record.plan.model} smoothed, statistically certified accuracy over the l2 radius: {told}; "
         f"no radius exceeds the cap {cap:.4g}.",
     )
