@@ -46,7 +46,7 @@ def test_honest_networks_pass(name: str) -> None:
 def test_swallowed_gradients_fail(killed: Findings) -> None:
     for name in ("black box", "gradient health", "finite differences", "planted example", "larger radii"):
         assert killed[name].outcome == "fail", name
-    assert len(killed["black box"].samples) > 5
+    assert len(killed["black box"].samples) > 1
     assert killed["module and graph"].outcome == "note"
 
 
