@@ -54,8 +54,8 @@ class Samples:
 @dataclass(frozen=True)
 class Task:
     """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
-    held-out samples, of which `limit` are audited. scratch: start from new weights. command: the command line that asks for the same, where
-    there is one."""
+    held-out samples, of which `limit` are audited. scratch: start from new weights. command: the command line that asks
+    for the same, where there is one."""
 
     names: tuple[str, str]
     question: Question
