@@ -90,6 +90,7 @@ def harden(
     resume: bool = False,
     seed: int = 0,
     device: str = "cpu",
+    loggers: Sequence[str] = (),
     talk: Talk | None = None,
 ) -> Hardened:
     """Train a model, from the weights it has or from new ones (`scratch`), to withstand a threat.
@@ -99,7 +100,8 @@ def harden(
     from such. recipe: an objective as text (`trades:beta=3`), whose other settings are looked up by the kind of data,
     or a Recipe. additions: such as `awp:gamma=0.005`. epochs, batch, rate: in place of the recipe's. precision: of the
     loss pass: fp32, bf16 or fp16. limit: held-out samples that are audited before and after. out: the run folder;
-    unless given, below `runs`. resume: go on with the training that the folder holds. talk: told what happens.
+    unless given, below `runs`. resume: go on with the training that the folder holds. loggers: `tensorboard`, `mlflow`
+    (extras of these names), told every epoch's figures. talk: told what happens.
 
     Ctrl-C leaves a folder that `resume` goes on with. A module in memory is not changed: a copy is trained.
 
@@ -123,7 +125,7 @@ def harden(
             chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
             samples = Samples(train, validation, parts.sentence, extra)
             command = _command(names, threat, test, unlabelled, chosen, precision, scratch, seed, limit)
-            task = Task(names, question, samples, chosen, precision, scratch, seed, limit, command)
+            task = Task(names, question, samples, chosen, precision, scratch, seed, limit, command, tuple(loggers))
             return _train(task, out, talk or Silent(), resume)
 
 

@@ -20,6 +20,7 @@ from withstand.graph.capture import from_module
 from withstand.graph.model import Model
 from withstand.hardening.augment import mirrored, shifted
 from withstand.hardening.loader import Loader
+from withstand.hardening.loggers import logger
 from withstand.hardening.objective import base_of
 from withstand.hardening.recipe import Recipe
 from withstand.hardening.renew import renew
@@ -55,7 +56,7 @@ class Samples:
 class Task:
     """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
     held-out samples, of which `limit` are audited. scratch: start from new weights. command: the command line that asks
-    for the same, where there is one."""
+    for the same, where there is one. loggers: names of what else is told of each epoch."""
 
     names: tuple[str, str]
     question: Question
@@ -66,6 +67,7 @@ class Task:
     seed: int
     limit: int
     command: str | None = None
+    loggers: tuple[str, ...] = ()
 
 
 class Training:
@@ -144,7 +146,7 @@ class Training:
             average=recipe.average,
             recipe={"rate": f"{recipe.rate:g}", "epochs": str(recipe.epochs)},
             folder=self.folder.path,
-            callbacks=(self._epoch,),
+            callbacks=(self._epoch, *(logger(name, self.folder.path) for name in task.loggers)),
             on_step=self.talk.step,
         )
 

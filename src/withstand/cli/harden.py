@@ -42,6 +42,11 @@ Out = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that the folder holds.")]
 
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="NAME", help="Tell tensorboard or mlflow every epoch's figures too."),
+]
+
 
 def harden(
     model: options.Model,
@@ -61,6 +66,7 @@ def harden(
     resume: Resume = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    log: Loggers = None,
     json: options.Json = False,
 ) -> None:
     """Train a model to withstand a threat, and audit it before and after.
@@ -90,6 +96,7 @@ def harden(
             resume=resume,
             seed=seed,
             device=device,
+            loggers=log or (),
             talk=talk,
         )
         withstand.report(result.run_dir)

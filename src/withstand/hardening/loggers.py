@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 
 from withstand.core.errors import InputError
 from withstand.core.records_harden import EpochRecord
@@ -9,11 +10,24 @@ from withstand.core.records_harden import EpochRecord
 Callback = Callable[[EpochRecord], None]
 
 
+def logger(name: str, folder: Path) -> Callback:
+    """The callback named `tensorboard`, which writes into the folder `tensorboard` of a run folder, or `mlflow`, whose
+    experiment is called withstand.
+
+    Raises InputError when there is no such name, or its package is missing.
+    """
+    if name == "tensorboard":
+        return tensorboard(folder / "tensorboard")
+    if name == "mlflow":
+        return mlflow("withstand")
+    raise InputError(f"There is no logger {name!r}; choose tensorboard or mlflow.")
+
+
 def figures(record: EpochRecord) -> dict[str, float]:
     """The numbers of an epoch by name: `loss`, `loss/<part>` of what the objective tells, `accuracy/clean`,
-    `accuracy/fgsm`, `accuracy/pgd`, `learning_rate`, `radius`, `seconds` and `cpu_seconds`; those it does not have are
-    left out."""
-    rates = {f"accuracy/{name}": getattr(record, name) for name in ("clean", "fgsm", "pgd")}
+    `accuracy/fgsm`, `accuracy/pgd`, `accuracy/interval`, `learning_rate`, `radius`, `seconds` and `cpu_seconds`; those
+    it does not have are left out."""
+    rates = {f"accuracy/{name}": getattr(record, name) for name in ("clean", "fgsm", "pgd", "interval")}
     own = {name: getattr(record, name) for name in ("loss", "learning_rate", "radius", "seconds", "cpu_seconds")}
     told = {f"loss/{name}": figure for name, figure in record.logs.items()}
     return {name: figure for name, figure in {**own, **told, **rates}.items() if figure is not None}
