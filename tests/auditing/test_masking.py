@@ -72,7 +72,7 @@ def test_a_gradient_that_is_not_the_slope_fails() -> None:
 
 
 def test_a_saturated_loss_warns() -> None:
-    found = look(Confident(builtin_model("digits-cnn-pgd")))
+    found = look(Confident(builtin_model("digits-cnn-pgd")), limit=80, queries=5)
     assert found["gradient health"].outcome == "warn"
     assert found["gradient health"].figures["ce_accuracy"] > found["gradient health"].figures["margin_accuracy"]
 
@@ -83,7 +83,7 @@ def test_random_outputs_warn() -> None:
     assert found["finite differences"].outcome == "note"
 
 
-@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("functional", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_autograd_in_forward_warns(functional: bool) -> None:
     assert look(Adaptive(undefended(), functional), limit=10, queries=5)["autograd in forward"].outcome == "warn"
 
@@ -96,7 +96,7 @@ def test_adversarial_examples_of_another_model_count(killed: Findings) -> None:
     assert killed["transfer"].outcome == "note"
     found = look(GradientKiller(undefended()), queries=1, surrogate="digits-cnn")
     assert found["transfer"].outcome == "fail"
-    assert len(found["transfer"].samples) > 10
+    assert len(found["transfer"].samples) > 5
 
 
 @pytest.mark.parametrize("threat", ["flow:0.2", "patch:2x2", "l0:3"])

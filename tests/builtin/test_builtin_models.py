@@ -127,36 +127,9 @@ def test_the_split_is_fixed():
     assert round(float(training.x.double().sum() + held_out.x.double().sum()) * 16) == 561_718
 
 
-def test_interval_margins_of_the_objective_match_closed_form(script):
-    """One linear layer: the worst margin is the margin less the radius times the absolute sum of the row."""
-    same, last = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
-    net = nn.Sequential(nn.Flatten(), same, nn.ReLU(), last)
-    with torch.no_grad():
-        same.weight.copy_(torch.eye(64))
-    graph = script.capture(net, INPUT_SHAPE)
-    x, y = torch.full((1, 1, 8, 8), 0.5), torch.tensor([3])
-    weight, bias = last.weight, last.bias
-    rows = weight[3] - weight
-    worst = rows @ x.flatten() + bias[3] - bias - script.IBP_RADIUS * rows.abs().sum(1)
-    blend = script.IBP_CLEAN * nn.functional.cross_entropy(net(x), y)
-    expected = blend + (1 - script.IBP_CLEAN) * nn.functional.cross_entropy(-worst[None], y)
-    got = script.certified(graph, x, y, 1.0, torch.Generator())
-    assert float(got.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-
-
-def test_training_is_repeatable_and_learns(script):
-    training, held_out = digits_split()
-    recipe = script.Recipe(script.plain, 3, 4e-3, False, "")
-    first, second = (script.train(recipe, training) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert float((first(held_out.x).argmax(1) == held_out.y).float().mean()) > 0.8
-
-
-def test_shifts_move_by_at_most_a_pixel(script):
-    x = torch.zeros(200, 1, 8, 8)
-    x[:, 0, 4, 4] = 1
-    moved = script.shifted(x, torch.Generator().manual_seed(0))
-    places = moved[:, 0].flatten(1).argmax(1)
-    assert torch.equal(moved.flatten(1).sum(1), torch.ones(200))
-    assert {(int(p) // 8, int(p) % 8) for p in places} == {(r, c) for r in (3, 4, 5) for c in (3, 4, 5)}
-    assert 60 < int((places == 36).sum()) < 170
+@pytest.mark.parametrize("name", BUILTIN)
+def test_every_model_has_a_recipe_that_its_card_tells(script, name):
+    recipe = script.RECIPES[name]
+    assert recipe.build()
+    told = " ".join(card(name).split())
+    assert f"**Recipe**: {recipe}" in told

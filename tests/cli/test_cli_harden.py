@@ -2,13 +2,16 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import Command, Done
 
+from withstand.auditing.masking.check import masking
 from withstand.builtin.digits import digits_split
+from withstand.core.records import Check
 from withstand.core.registry import components
 from withstand.core.run_files import read_epoch_records, read_harden_record
 
@@ -21,6 +24,20 @@ QUICK = {
     "natural": "natural",
 }
 THREATS = {"linf": "linf:0.03", "l2": "l2:0.3", "l1": "l1:1"}
+
+
+@pytest.fixture(autouse=True)
+def brief(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings on masked gradients by few steps and queries, and none but in one test: they have tests of their own."""
+    told = partial(masking, steps=2, queries=2)
+    if request.node.name != "test_what_a_run_leaves":
+        told = partial(lambda *question, **options: [Check(name="none", outcome="note", sentence="Not looked at.")])
+    monkeypatch.setattr("withstand.auditing.harden_run.masking", told)
+
+
+def often(kind: str, *names: str) -> list[object]:
+    """All components of a kind, those that are not named here marked as slow."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in components(kind)]
 
 
 @pytest.fixture
@@ -37,7 +54,7 @@ def harden(withstand: Command, data: str, *options: object, threat: str = "linf:
     return withstand(*command, *options)
 
 
-@pytest.mark.parametrize("name", components("objective"))
+@pytest.mark.parametrize("name", often("objective", "fast", "free", "ibp", "self-training", "trades"))
 def test_every_recipe(name: str, few: str, withstand: Command) -> None:
     norms = getattr(components("objective")[name], "norms", ())
     threat = THREATS[norms[0] if norms else "linf"]
@@ -52,7 +69,7 @@ def test_every_recipe(name: str, few: str, withstand: Command) -> None:
     assert told["masking"]
 
 
-@pytest.mark.parametrize("name", components("addition"))
+@pytest.mark.parametrize("name", often("addition", "awp", "spectral-normalisation"))
 def test_every_addition(name: str, few: str, withstand: Command) -> None:
     done = harden(withstand, few, "--recipe", "fast", "--with", name, "--json")
     assert done.code == 0, done.err
@@ -75,6 +92,8 @@ def test_what_a_run_leaves(few: str, withstand: Command) -> None:
     assert "epoch 2:" in done.err
     assert "before" in done.out
     assert "best" in done.out
+    assert record.after is not None
+    assert len(record.after.masking) > 10
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
 

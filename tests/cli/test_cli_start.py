@@ -7,7 +7,10 @@ import pytest
 from commands import Command
 
 HEAVY = ("torch", "numpy", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib", "pandas", "jinja2")
-VERBS = ("audit", "attack", "verify", "radius", "doctor", "masking", "replay", "check", "report", "ls")
+VERBS = (
+    *("audit", "attack", "verify", "radius", "smooth", "harden", "masking", "risk", "theory"),
+    *("doctor", "replay", "check", "report", "ls"),
+)
 
 LOADED = """
 import sys
@@ -49,7 +52,7 @@ def test_every_verb_and_option_is_explained(verb: str, withstand: Command) -> No
 def test_every_verb_is_a_function_of_the_library() -> None:
     import withstand
 
-    assert set(withstand.__all__) == {*VERBS, "closest", "bpda", "out", "other"}
+    assert set(withstand.__all__) == {*VERBS, "closest", "lipschitz_constants", "bpda", "out", "other"}
     assert all(callable(getattr(withstand, verb)) for verb in VERBS)
 
 

@@ -52,6 +52,24 @@ BANDS = {
 }
 """Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
 
+LONG = (
+    "wrm",
+    "atld",
+    "smooth-adv",
+    "stability",
+    "gaussian",
+    "feature-scatter",
+    "lipschitz-penalty",
+    "shift-consistency",
+)
+"""Run with the slow tests."""
+
+
+def often(names: list[str]) -> list[object]:
+    """The names, the long ones marked as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in names]
+
+
 ON_BOUNDS = [name for name, cls in components("objective").items() if issubclass(cls, Certified)]
 """Their trainings take longer; `test_certified_digits.py` has them."""
 
@@ -99,7 +117,7 @@ def hardened(name: str, additions: tuple[str, ...] = (), steps: int = 100) -> tu
     return accuracies(model)
 
 
-@pytest.mark.parametrize("name", [name for name in components("objective") if name not in ON_BOUNDS])
+@pytest.mark.parametrize("name", often([name for name in components("objective") if name not in ON_BOUNDS]))
 def test_an_objective_trains_to_its_band(name: str) -> None:
     clean, attacked = hardened(name)
     least = BANDS.get(name, (0.8, 0.0))
@@ -107,7 +125,7 @@ def test_an_objective_trains_to_its_band(name: str) -> None:
     assert attacked >= least[1]
 
 
-@pytest.mark.parametrize("name", components("addition"))
+@pytest.mark.parametrize("name", often(list(components("addition"))))
 def test_pgd_training_with_an_addition_trains_to_its_band(name: str) -> None:
     clean, attacked = hardened("pgd", (QUICK.get(name, name),))
     least = BANDS.get(name, (0.8, 0.3))
@@ -115,6 +133,7 @@ def test_pgd_training_with_an_addition_trains_to_its_band(name: str) -> None:
     assert attacked >= least[1]
 
 
+@pytest.mark.slow
 def test_rows_without_labels_help() -> None:
     """With 100 labels, smooth answers on the other rows make more of the held-out ones right; with 300, a student that
     learns from its former self's labels withstands more."""

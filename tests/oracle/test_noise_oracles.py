@@ -177,6 +177,7 @@ def certified(model: nn.Module, rows: int = 150) -> Tensor:
     return torch.where(told.answer == y, told.radius, 0.0)
 
 
+@pytest.mark.slow
 def test_digits_trained_under_noise_are_certified_at_larger_radii_and_further_by_attacks_on_the_vote() -> None:
     """At l2 .4, with sigma .25 and 500 draws, whose cap is .55, on 150 digits."""
     texts = {"natural": 6, "gaussian": 12, "stability": 12, "smooth-adv:steps=2,step=0.8,draws=2": 12}
