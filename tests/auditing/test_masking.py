@@ -35,7 +35,7 @@ def killed() -> Findings:
     return look(GradientKiller(undefended()))
 
 
-@pytest.mark.parametrize("name", ["digits-cnn", "digits-cnn-pgd"])
+@pytest.mark.parametrize("name", ["digits-cnn", pytest.param("digits-cnn-pgd", marks=pytest.mark.slow)])
 def test_honest_networks_pass(name: str) -> None:
     found = look(name, limit=40)
     assert suspected(list(found.values())) == []
@@ -59,11 +59,13 @@ def test_no_number_is_removed(killed: Findings) -> None:
     assert together["passes_a_sample"] == (together["forward"] + together["backward"]) / together["samples"]
 
 
+@pytest.mark.slow
 def test_rounded_inputs_fail() -> None:
     found = look(Rounding(undefended()))
     assert {found[name].outcome for name in ("black box", "gradient health", "finite differences")} == {"fail"}
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_the_slope_fails() -> None:
     found = look(WrongSlope(undefended()))
     assert found["gradient health"].outcome == "pass"
@@ -71,12 +73,14 @@ def test_a_gradient_that_is_not_the_slope_fails() -> None:
     assert found["finite differences"].figures["median_relative_error"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_saturated_loss_warns() -> None:
     found = look(Confident(builtin_model("digits-cnn-pgd")), limit=80, queries=5)
     assert found["gradient health"].outcome == "warn"
     assert found["gradient health"].figures["ce_accuracy"] > found["gradient health"].figures["margin_accuracy"]
 
 
+@pytest.mark.slow
 def test_random_outputs_warn() -> None:
     found = look(Noisy(undefended()))
     assert found["determinism"].outcome == "warn"
@@ -92,6 +96,7 @@ def test_probabilities_warn() -> None:
     assert look(nn.Sequential(undefended(), nn.Softmax(1)), limit=10, queries=5)["logits"].outcome == "warn"
 
 
+@pytest.mark.slow
 def test_adversarial_examples_of_another_model_count(killed: Findings) -> None:
     assert killed["transfer"].outcome == "note"
     found = look(GradientKiller(undefended()), queries=1, surrogate="digits-cnn")

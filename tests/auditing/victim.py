@@ -15,6 +15,7 @@ import withstand
 
 def main(model: str, data: str, threat: str, folder: str, workers: str, moment: str) -> None:
     kind, _, number = moment.partition(":")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background leaves it ignored
     seen = {"event": 0, "fsync": 0}
 
     def count(what: str) -> None:

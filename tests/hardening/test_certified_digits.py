@@ -62,7 +62,12 @@ def share(rows: Tensor) -> float:
 
 @pytest.mark.parametrize(
     "text",
-    ["ibp:start=shi", "crown-ibp:start=shi", "sabr:start=shi,steps=2,step=0.6", "mtl-ibp:start=shi,steps=2,step=0.6"],
+    [
+        "ibp:start=shi",
+        pytest.param("crown-ibp:start=shi", marks=pytest.mark.slow),
+        pytest.param("sabr:start=shi,steps=2,step=0.6", marks=pytest.mark.slow),
+        pytest.param("mtl-ibp:start=shi,steps=2,step=0.6", marks=pytest.mark.slow),
+    ],
     ids=lambda text: text.partition(":")[0],
 )
 def test_what_a_short_training_proves(text: str) -> None:

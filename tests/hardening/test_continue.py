@@ -66,7 +66,9 @@ def test_a_training_stopped_after_any_step_goes_on_as_if_it_had_not(name: str, s
     assert [record.epoch for record in read_epoch_records(tmp_path / "epochs.jsonl")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("name", "moment"), [("adam", "step:7"), ("replayed", "fsync:6")])
+@pytest.mark.parametrize(
+    ("name", "moment"), [("adam", "step:7"), pytest.param("replayed", "fsync:6", marks=pytest.mark.slow)]
+)
 def test_a_killed_process_leaves_a_checkpoint_from_which_the_training_goes_on(
     name: str, moment: str, tmp_path: Path
 ) -> None:

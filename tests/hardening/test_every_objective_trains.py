@@ -53,14 +53,19 @@ BANDS = {
 """Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
 
 LONG = (
-    "wrm",
-    "atld",
-    "smooth-adv",
-    "stability",
-    "gaussian",
-    "feature-scatter",
-    "lipschitz-penalty",
-    "shift-consistency",
+    *(
+        "wrm",
+        "atld",
+        "smooth-adv",
+        "stability",
+        "gaussian",
+        "feature-scatter",
+        "mart",
+        "self-training",
+        "vat",
+        "trades",
+    ),
+    *("lipschitz-penalty", "shift-consistency", "spectral-normalisation", "awp"),
 )
 """Run with the slow tests."""
 
