@@ -44,8 +44,8 @@ def often(kind: str, *names: str) -> list[object]:
 def few(withstand: Command) -> str:
     """A file of 150 digits to train on and 20 to test on."""
     train, test = digits_split()
-    arrays = {"x_train": train.x[:150], "y_train": train.y[:150], "x_test": test.x[:20], "y_test": test.y[:20]}
-    np.savez("few.npz", **{name: value.numpy() for name, value in arrays.items()})
+    (x, y), (x_test, y_test) = ((part.x.numpy(), part.y.numpy()) for part in (train, test))
+    np.savez("few.npz", x_train=x[:150], y_train=y[:150], x_test=x_test[:20], y_test=y_test[:20])
     return "few.npz"
 
 
