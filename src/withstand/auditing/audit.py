@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import withstand
 from withstand.auditing.block import Setup
 from withstand.auditing.doctor import examine
+from withstand.auditing.json_values import json_values
 from withstand.auditing.ledger import Ledger, name_of_source
 from withstand.auditing.plan import make_plan, radii_of, threat_text
 from withstand.auditing.progress import Listener
@@ -69,15 +70,7 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, list):
-                return [plain(item) for item in value]
-            if hasattr(value, "model_dump_json"):
-                return json.loads(value.model_dump_json())
-            return str(value) if isinstance(value, Path) else value
-
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return json_values(self)
 
 
 def audit(

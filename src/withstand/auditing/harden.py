@@ -1,9 +1,8 @@
 """`withstand.harden`: train a model against a threat, judge it before and after on samples that it never saw."""
 
-import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from withstand.auditing.harden_folder import HardenFolder
 from withstand.auditing.harden_run import Samples, Task, Training
 from withstand.auditing.harden_talk import Silent, Talk
+from withstand.auditing.json_values import json_values
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.plan import threat_text
 from withstand.auditing.question import pose
@@ -60,15 +60,7 @@ class Hardened:
 
     def to_json(self) -> dict[str, Any]:
         """All fields but the module as JSON values."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, list):
-                return [plain(item) for item in value]
-            if hasattr(value, "model_dump_json"):
-                return json.loads(value.model_dump_json())
-            return str(value) if isinstance(value, Path) else value
-
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self) if field.name != "module"}
+        return json_values(self, without=("module",))
 
 
 def harden(

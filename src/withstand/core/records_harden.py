@@ -1,7 +1,7 @@
 """What the run folder of a training run holds, versioned like the records of audits. No torch here.
 
-The folder: `run.json` (a `HardenRecord`), `epochs.jsonl` (an `EpochRecord` a line, append only), `before/` and `after/`
-(run folders of audits on the same held-out samples), the weights named by `best` and `last`, and `card.md`.
+The folder: `run.json` (a `HardenRecord`), `epochs.jsonl` (an `EpochRecord` a line, replaced whole), `before/` and
+`after/` (run folders of audits on the same held-out samples), the weights named by `best` and `last`, and `card.md`.
 """
 
 from datetime import UTC, datetime

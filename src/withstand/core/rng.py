@@ -39,6 +39,11 @@ def row_seeds(run_seed: int, ids: Iterable[int], method: str) -> Tensor:
     return torch.tensor([seed(i) for i in ids], dtype=torch.int64)
 
 
+def label_of(text: str) -> int:
+    """A number below 2^63 for a text, as a label of `RowRandom.fork` or a generator's seed."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
 class RowRandom:
     """Streams of random numbers, one a row. Each call draws the next numbers of every row's own stream.
 

@@ -1,7 +1,6 @@
 """Batches of samples in memory. A batch is a function of its place in the training, so a resumed run needs no more than
 that place, and any number of processes can share one batch."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
-from withstand.core.rng import RowRandom
+from withstand.core.rng import RowRandom, label_of
 from withstand.hardening.augment import Augment
 
 
@@ -112,13 +111,9 @@ class Loader:
 
 @lru_cache(maxsize=4)
 def _order(seed: int, what: str, epoch: int, count: int) -> Tensor:
-    numbers = torch.Generator().manual_seed(_hash(f"{seed}/{what}/{epoch}"))
+    numbers = torch.Generator().manual_seed(label_of(f"{seed}/{what}/{epoch}"))
     return torch.randperm(count, generator=numbers)
 
 
 def _rows_random(seed: int, epoch: int, number: int, ids: Tensor) -> RowRandom:
-    return RowRandom(ids).fork(_hash(f"{seed}/augment/{epoch}/{number}"))
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    return RowRandom(ids).fork(label_of(f"{seed}/augment/{epoch}/{number}"))

@@ -1,13 +1,12 @@
 """What an objective knows beside model and batch: the threat, how far the training is, and what it keeps."""
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from withstand.core.rng import RowRandom
+from withstand.core.rng import RowRandom, label_of
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 
@@ -49,8 +48,7 @@ class State:
     def rng(self, x: Tensor, purpose: str) -> RowRandom:
         """Streams of random numbers for the rows of x [B, *shape], of their own for every purpose and step."""
         ids = torch.arange(len(x)) if self.ids is None else self.ids
-        text = f"{self.seed}/{self.step}/{purpose}".encode()
-        label = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+        label = label_of(f"{self.seed}/{self.step}/{purpose}")
         return RowRandom(ids.to(x.device)).fork(label)
 
     def advance(self, done: float | None = None) -> None:
