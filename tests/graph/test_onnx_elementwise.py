@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx_case import agrees, network, node, ops
 
@@ -42,6 +42,7 @@ def test_gelu_in_both_forms():
     ones=st.lists(st.booleans(), min_size=4, max_size=4),
     constant_first=st.booleans(),
 )
+@example(op="Mul", shape=[1], dropped=0, ones=[False] * 4, constant_first=False)
 def test_operators_of_a_value_and_a_broadcast_constant(op, shape, dropped, ones, constant_first):
     full = [1, *shape]
     sizes = [1 if one else size for size, one in zip(full, ones)][min(dropped, len(full)) :]

@@ -188,7 +188,7 @@ class _Draft:
         constant = self.constants.get(name)
         if constant is None or constant.numel() != 1 or name in self.free:
             return None
-        return float(constant.numpy())
+        return float(constant.numpy().item())
 
     def _scaled(self, *products: Node) -> bool:
         return any(self._number(i) is not None for product in products for i in product.inputs)
