@@ -90,6 +90,7 @@ def test_what_a_run_leaves(few: str, withstand: Command) -> None:
     assert [one.epoch for one in read_epoch_records(folder / "epochs.jsonl")] == [1, 2]
     assert "Source:" in done.err
     assert "epoch 2:" in done.err
+    assert "Gradients of the best weights: " in done.out
     assert "before" in done.out
     assert "best" in done.out
     assert record.after is not None
@@ -144,6 +145,15 @@ def test_going_on_after_an_interruption_is_the_same_training(
     assert rest["attacked_accuracy"] == whole["attacked_accuracy"]
 
 
+def test_additions_join_those_of_a_recipe_in_memory(few: str, tmp_path: Path) -> None:
+    from withstand import harden
+    from withstand.hardening.recipe import Recipe
+
+    recipe = Recipe("fast", additions=("weight-l1",), epochs=1)
+    done = harden("digits-cnn", few, "linf:0.03", recipe=recipe, additions=["awp"], limit=2, out=tmp_path / "run")
+    assert done.recipe["additions"] == "('weight-l1', 'awp')"
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -154,6 +164,10 @@ def test_going_on_after_an_interruption_is_the_same_training(
         (("--recipe", "ibp", "--threat", "l2:0.5"), "linf"),
         (("--unlabelled", "few.npz[x_test,y_test]", "--recipe", "pgd"), "label"),
         (("--rate", "1e30"), "lower"),
+        (("--rate", "nan"), "positive"),
+        (("--rate", "-1"), "positive"),
+        (("--with", "awp", "--with", "awp:gamma=1"), "twice"),
+        (("--unlabelled", "few.npz[x_tset]", "--recipe", "trades"), "did you mean 'x_test'"),
     ],
 )
 def test_wrong_input_is_one_sentence(options: tuple[str, ...], word: str, few: str, withstand: Command) -> None:
@@ -169,6 +183,43 @@ def test_labels_out_of_range(withstand: Command) -> None:
     done = harden(withstand, "odd.npz")
     assert done.code == 2
     assert "outside 0 to 9" in done.complaint
+
+
+def test_inputs_outside_the_domain_are_refused_wherever_they_are(withstand: Command) -> None:
+    train, test = digits_split()
+    np.savez("loud.npz", x=train.x[:60].numpy() * 255, y=train.y[:60].numpy())
+    np.savez("fine.npz", x=test.x[:60].numpy(), y=test.y[:60].numpy())
+    for data, options in (("loud.npz", ("--test", "fine.npz")), ("fine.npz", ("--unlabelled", "loud.npz[x]"))):
+        done = harden(withstand, data, "--recipe", "trades", *options)
+        assert done.code == 2
+        assert "Inputs of loud.npz" in done.complaint
+        assert "outside the threat's domain" in done.complaint
+
+
+def test_inputs_without_labels_come_from_a_file_that_holds_nothing_else(few: str, withstand: Command) -> None:
+    np.savez("more.npz", images=digits_split()[0].x[200:260].numpy())
+    done = harden(withstand, few, "--recipe", "trades:steps=1", "--unlabelled", "more.npz")
+    assert done.code == 0, done.err
+    assert read_harden_record(Path("hard/run.json")).split.unlabelled == 60  # type: ignore[union-attr]
+
+
+def test_what_differs_from_the_training_of_a_folder_is_named(few: str, withstand: Command) -> None:
+    assert harden(withstand, few, "--recipe", "fast").code == 0
+    for options, word in (
+        (("--batch", 64), "another batch (128, not 64)"),
+        (("--precision", "bf16"), "another precision (fp32, not bf16)"),
+        (("--limit", 5), "another limit (4, not 5)"),
+        (("--with", "awp"), "another additions"),
+    ):
+        done = harden(withstand, few, "--recipe", "fast", "--resume", *options)
+        assert done.code == 2
+        assert word in done.complaint
+    held = dict(np.load(few))
+    np.savez(few, **{**held, "y_train": held["y_train"][::-1]})
+    Path("hard/checkpoint.pt").touch()
+    done = harden(withstand, few, "--recipe", "fast", "--resume")
+    assert done.code == 2
+    assert "with training data" in done.complaint
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_weights(few: str, withstand: Command) -> None:

@@ -190,6 +190,22 @@ def test_ends_of_the_family_meet() -> None:
     assert value("sabr:share=0.0001") == pytest.approx(value("mtl-ibp:alpha=0"), abs=2e-2)
 
 
+def test_parts_have_the_weights_that_were_asked_for() -> None:
+    module, (x, y) = network(norm=False), batch()
+
+    def value(text: str, ramp: float = 1.0, radius: float = RADIUS) -> float:
+        return float(objective(text)(module, x, y, state(ramp, radius)).value.detach())
+
+    worst, natural, attacked = value("ibp:clean=0"), value("natural"), value("mtl-ibp:alpha=0")
+    linear = value("crown-ibp:clean=0,linear=1")
+    assert value("mtl-ibp:alpha=0.2") == pytest.approx(0.2 * worst + 0.8 * attacked)
+    assert value("ibp:clean=0.3") == pytest.approx(0.3 * natural + 0.7 * worst)
+    assert value("crown-ibp:clean=0.3,linear=0.6") == pytest.approx(0.3 * natural + 0.7 * (0.6 * linear + 0.4 * worst))
+    for half, whole in (("ibp:clean=0", "ibp:clean=0.4"), ("crown-ibp:clean=0,linear=0.5", "crown-ibp:clean=0.4")):
+        inner = value(half, radius=RADIUS / 2)
+        assert value(f"{whole},steady=0", 0.5) == pytest.approx(0.7 * natural + 0.3 * inner)
+
+
 @pytest.mark.parametrize("name", ["ibp", "crown-ibp"])
 def test_without_radius_it_is_natural_training_bit_for_bit(name: str) -> None:
     ends = []

@@ -8,6 +8,7 @@ import torch
 
 from withstand.core.errors import InputError
 from withstand.hardening.division import MOST, divide
+from withstand.io.data import load_data
 
 
 def arrays(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,6 +60,20 @@ def test_an_npz_with_both_parts(tmp_path: Path) -> None:
     parts = divide(str(tmp_path / "both.npz"))
     assert torch.equal(parts.test.x, torch.from_numpy(x_test))
     assert len(parts.train) + len(parts.validation) == 100
+
+
+def test_test_samples_have_a_data_string_or_none(tmp_path: Path) -> None:
+    (x, y), (x_test, y_test) = arrays(100), arrays(30, seed=3)
+    both, one = str(tmp_path / "both.npz"), str(tmp_path / "one.npz")
+    np.savez(both, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    np.savez(one, x=x, y=y)
+    assert divide("digits").held == "digits:test"
+    for parts in (divide(both), divide(arrays(100), f"{both}[x_test,y_test]"), divide("digits")):
+        assert parts.held is not None
+        assert torch.equal(load_data(parts.held).x, parts.test.x)
+    assert divide(one).held is None
+    assert divide(arrays(100)).held is None
+    assert divide(arrays(100), arrays(30)).held is None
 
 
 def test_bad_input_is_one_sentence() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from withstand.core.errors import InputError
 from withstand.core.registry import build, components, name_of
-from withstand.hardening.objective import Combined
+from withstand.hardening.objective import Combined, build_objective
 from withstand.hardening.recipe import Recipe
 from withstand.hardening.recipes import BASE, TABLE, kind_of, recipe_for
 
@@ -87,6 +87,33 @@ def test_unknown_words_name_the_near_miss() -> None:
         recipe_for("trades:bta=3", "mnist")
     with pytest.raises(InputError, match="There is no addition"):
         recipe_for("pgd", "mnist", ["no-such-thing"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"rate": float("nan")}, "positive"),
+        ({"rate": float("inf")}, "positive"),
+        ({"rate": 0.0}, "positive"),
+        ({"rate": -1.0}, "positive"),
+        ({"epochs": 0}, "positive"),
+        ({"clip": -1.0}, "positive"),
+        ({"decay": -0.1}, "from 0 to below 1"),
+        ({"average": 1.0}, "from 0 to below 1"),
+        ({"ramp": (0.5, 0.2)}, "in order"),
+        ({"optimiser": "rmsprop"}, "choose adam, sgd"),
+        ({"schedule": "linear"}, "choose constant"),
+        ({"augment": "flip"}, "choose none"),
+    ],
+)
+def test_words_and_numbers_that_no_recipe_has_are_refused(changes: dict, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        Recipe("pgd", **changes)
+
+
+def test_an_addition_given_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="'awp' is given twice"):
+        build_objective("pgd", ["awp", "weight-l1", "awp:gamma=0.1"])
 
 
 def test_a_recipe_without_additions_is_its_objective() -> None:

@@ -245,6 +245,27 @@ class Cut(nn.Module):
         return self.inner(x).detach()
 
 
+class Sign(nn.Module):
+    """A step, whose gradient is zero everywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sign()
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulate"), [(21, 10, 1), (20, 1, 1), (20, 10, 6)])
+def test_a_batch_of_one_row_is_refused_where_it_cannot_be_normalised(rows: int, batch: int, accumulate: int) -> None:
+    x, y = digits()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    own = torch.optim.SGD(module.parameters(), 0.1)
+    asked: dict[str, Any] = {"module": module, "optimiser": own, "loader": Loader(x[:rows], y[:rows], batch)}
+    assert "single row" in refused(**asked, accumulate=accumulate)
+    assert module[2].num_batches_tracked == 0
+    module[2] = nn.LayerNorm(8)
+    made = plain("natural")
+    asked["optimiser"] = torch.optim.SGD(module.parameters(), 0.1)
+    Trainer(**asked, objective=made.objective, state=made.state, epochs=1, accumulate=accumulate).fit()
+
+
 def test_what_cannot_be_trained_is_one_sentence() -> None:
     module = network()
     own = torch.optim.SGD(module.parameters(), 0.1)
@@ -255,6 +276,8 @@ def test_what_cannot_be_trained_is_one_sentence() -> None:
     assert "one row of class scores" in refused(
         module=nn.Sequential(module[0]), optimiser=torch.optim.SGD(module[0].parameters(), 0.1)
     )
+    sign = nn.Sequential(module, Sign())
+    assert "passes no gradient" in refused(module=sign, optimiser=torch.optim.SGD(sign.parameters(), 0.1))
     labels = y[:20].clone()
     labels[7] = 12
     assert "to 12, and the model has the classes 0 to 9" in refused(loader=Loader(x[:20], labels, 10))

@@ -130,6 +130,34 @@ def test_trades_is_on_the_scale_of_a_mean_over_rows() -> None:
         assert float(value) == pytest.approx(clean + beta * robust)
 
 
+def by_hand(objective: str, clean: Tensor, moved: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the sum over rows by the logits at the inputs and at the points, with p and q their softmax and
+    KL = sum p log(p / q): the divergence has p (log(p / q) - KL) by the one and q - p by the other."""
+    p, q, label = clean.softmax(1), moved.softmax(1), F.one_hot(y, clean.shape[1]).double()
+    ratio = (p / q).log()
+    apart = (p * ratio).sum(1, keepdim=True)
+    by_clean, by_moved = p * (ratio - apart), q - p
+    if objective == "trades":
+        return p - label + 6 * by_clean, 6 * by_moved
+    own = (p * label).sum(1, keepdim=True)
+    wrong = q.masked_fill(label.bool(), 0)
+    strongest = F.one_hot(wrong.argmax(1), clean.shape[1]).double()
+    share = (q * strongest).sum(1, keepdim=True)
+    boosted = q - label + share / (1.0001 - share) * (strongest - q)
+    doubt = (1 - own) * by_clean - apart * own * (label - p)
+    return 5 * doubt, boosted + 5 * (1 - own) * by_moved
+
+
+@pytest.mark.parametrize("objective", ["trades", "mart"])
+def test_gradients_flow_through_both_answers_and_through_the_doubt(objective: str) -> None:
+    (clean, y), moved = points(rows=9, inputs=5, classes=5), points(rows=9, inputs=5, seed=2)[0]
+    clean, moved = clean.requires_grad_(), moved.requires_grad_()
+    value = build("objective", objective).loss(nn.Identity(), clean, moved, y, State("linf:1")).value
+    found = torch.autograd.grad(9 * value, (clean, moved))
+    for one, other in zip(found, by_hand(objective, clean.detach(), moved.detach(), y)):
+        torch.testing.assert_close(one, other)
+
+
 def test_trades_with_beta_zero_is_natural_training_and_attacks_nothing() -> None:
     x, y = points()
 

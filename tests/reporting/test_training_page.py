@@ -1,6 +1,7 @@
 """The page and the card of a training run: before and after side by side, from the records alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,20 @@ def test_the_card_holds_what_its_reader_needs(folder: Path) -> None:
     for part in ("## Architecture", "## Data and split", "## Recipe", "## Measured", "## Beware", "38,282 weights"):
         assert part in text
     assert "| attacked | 7.0 % | 83.0 % |" in text
-    assert "withstand audit MODEL --data digits --threat linf:0.1 --limit 200" in text
+    assert "withstand audit MODEL --data digits:test --threat linf:0.1 --limit 200 --seed 0" in text
+    assert text.count("| objective |") == 1
     assert "warned of local linearity" in text
     assert "local linearity: Gradients turn." in text
     assert verdict(None) == "not looked at"
+
+
+def test_the_card_says_where_no_command_names_the_held_out_samples(tmp_path: Path) -> None:
+    training = read_training(make_training(tmp_path))
+    assert training.record.split is not None
+    apart = training.record.split.model_copy(update={"held": None})
+    record = training.record.model_copy(update={"split": apart})
+    text = card(replace(training, record=record))
+    assert "HELD-OUT stands for these samples, which no DATA names." in text
+    assert "--data HELD-OUT --threat" in text
+    (tmp_path / "best.onnx").write_bytes(b"")
+    assert "withstand audit best.onnx --data digits:test" in card(training)

@@ -82,7 +82,7 @@ def make_training(
         objective="trades",
         recipe={"beta": "6.0", "attack": "pgd:steps=10", "learning_rate": "0.01", "batch": "128"},
         command="withstand harden digits-cnn --data digits --threat linf:0.1 --recipe trades --epochs 10",
-        split=Split(train=1200, validation=200, test=200, sentence="The test samples are the last ones."),
+        split=Split(train=1200, validation=200, test=200, held="digits:test", sentence="As it comes."),
         origin=origin(),
         architecture=["Conv2d(1, 16, 3)", "ReLU", "Linear(512, 10)"],
         parameters=38282,

@@ -16,17 +16,17 @@ from withstand.auditing.harden_talk import Silent, Talk
 from withstand.auditing.json_values import json_values
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.plan import threat_text
-from withstand.auditing.question import pose
+from withstand.auditing.question import Question, check_domain, pose
 from withstand.auditing.runfolder import default_folder
 from withstand.core.errors import InputError
 from withstand.core.records import Check
 from withstand.core.records_harden import Standing
 from withstand.core.threat import Threat
-from withstand.hardening.division import divide
+from withstand.hardening.division import Division, divide
 from withstand.hardening.recipe import Recipe
 from withstand.hardening.recipes import kind_of, recipe_for
 from withstand.hardening.step import Precision
-from withstand.io.data import DataLike, arrange, check_labels, load_data
+from withstand.io.data import DataLike, arrange, check_labels, load_inputs
 from withstand.io.models import ModelLike
 
 
@@ -89,11 +89,12 @@ def harden(
 
     model, threat: as everywhere. data: labelled samples to train on; test: samples to judge by, held out (see
     `withstand.hardening.division.divide` for what happens without). unlabelled: more inputs, for objectives that learn
-    from such. recipe: an objective as text (`trades:beta=3`), whose other settings are looked up by the kind of data,
-    or a Recipe. additions: such as `awp:gamma=0.005`. epochs, batch, rate: in place of the recipe's. precision: of the
-    loss pass: fp32, bf16 or fp16. limit: held-out samples that are audited before and after. out: the run folder;
-    unless given, below `runs`. resume: go on with the training that the folder holds. loggers: `tensorboard`, `mlflow`
-    (extras of these names), told every epoch's figures. talk: told what happens.
+    from such (see `withstand.io.data.load_inputs`). recipe: an objective as text (`trades:beta=3`), whose other
+    settings are looked up by the kind of data, or a Recipe. additions: such as `awp:gamma=0.005`. epochs, batch, rate:
+    in place of the recipe's. precision: of the loss pass: fp32, bf16 or fp16. limit: held-out samples that are audited
+    before and after. out: the run folder; unless given, below `runs`. resume: go on with the training that the folder
+    holds. loggers: `tensorboard`, `mlflow` (extras of these names), told every epoch's figures. talk: told what
+    happens.
 
     Ctrl-C leaves a folder that `resume` goes on with. A module in memory is not changed: a copy is trained.
 
@@ -108,17 +109,29 @@ def harden(
         torch.manual_seed(seed)
         with pose(model, parts.test, threat, device=device) as question:
             shape, classes = question.model.input_shape, question.model.output_shape[0]
-            train, validation = (arrange(part, shape) for part in (parts.train, parts.validation))
-            check_labels(train, classes)
-            check_labels(validation, classes)
-            extra = None if unlabelled is None else arrange(load_data(unlabelled), shape)
-            chosen = recipe if isinstance(recipe, Recipe) else recipe_for(recipe, kind_of(shape, classes), additions)
+            samples = _samples(parts, unlabelled, question)
+            if isinstance(recipe, Recipe):
+                chosen = replace(recipe, additions=(*recipe.additions, *additions))
+            else:
+                chosen = recipe_for(recipe, kind_of(shape, classes), additions)
             given = {"epochs": epochs, "batch": batch, "rate": rate}
             chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
-            samples = Samples(train, validation, parts.sentence, extra)
             command = _command(names, threat, test, unlabelled, chosen, precision, scratch, seed, limit)
             task = Task(names, question, samples, chosen, precision, scratch, seed, limit, command, tuple(loggers))
             return _train(task, out, talk or Silent(), resume)
+
+
+def _samples(parts: Division, unlabelled: "DataLike | None", question: Question) -> Samples:
+    """What a training sees, in the form that the model takes. Raises InputError for labels that are no classes and
+    inputs outside the threat's domain."""
+    shape, classes = question.model.input_shape, question.model.output_shape[0]
+    train, validation = (arrange(part, shape) for part in (parts.train, parts.validation))
+    extra = None if unlabelled is None else arrange(load_inputs(unlabelled), shape)
+    for part in (train, validation):
+        check_labels(part, classes)
+    for part in (train, validation, *([] if extra is None else [extra])):
+        check_domain(part, question.threat)
+    return Samples(train, validation, parts.sentence, extra, parts.held)
 
 
 def _command(

@@ -1,5 +1,6 @@
 """The run folder of a training: its record beside the weights, the epochs' records and two audits."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from withstand.auditing.folder import Folder
@@ -7,8 +8,8 @@ from withstand.core.errors import InputError
 from withstand.core.records_harden import HardenRecord
 from withstand.core.run_files import read_harden_record
 
-FIXED = ("model", "data", "threat", "objective", "recipe", "seed")
-"""What a training that goes on must share with the one that its folder holds."""
+FIXED = ("model", "data", "threat", "objective", "seed", "limit")
+"""What a training that goes on must share with the one that its folder holds, beside the recipe."""
 
 
 class HardenFolder(Folder):
@@ -35,11 +36,11 @@ class HardenFolder(Folder):
             raise InputError(
                 f"{self.path} holds a training already; go on with it by --resume, or choose another folder with --out."
             )
-        for name in FIXED:
-            if getattr(held, name) != getattr(asked, name):
+        for name, theirs, ours in _settings(held, asked):
+            if theirs != ours:
                 raise InputError(
-                    f"{self.path} holds a training with another {name} ({_short(getattr(held, name))}, not "
-                    f"{_short(getattr(asked, name))}); choose another folder with --out."
+                    f"{self.path} holds a training with another {name} ({_short(theirs)}, not {_short(ours)}); choose "
+                    "another folder with --out."
                 )
         for name in ("model_digest", "data_digest"):
             if held.origin and asked.origin and getattr(held.origin, name) != getattr(asked.origin, name):
@@ -49,6 +50,14 @@ class HardenFolder(Folder):
                     "--out."
                 )
         return held
+
+
+def _settings(held: HardenRecord, asked: HardenRecord) -> Iterator[tuple[str, object, object]]:
+    """Name, value held and value asked for of all that must be the same; a recipe's settings one by one."""
+    for name in FIXED:
+        yield name, getattr(held, name), getattr(asked, name)
+    for name in sorted({*held.recipe, *asked.recipe}):
+        yield name, held.recipe.get(name), asked.recipe.get(name)
 
 
 def _short(value: object) -> str:

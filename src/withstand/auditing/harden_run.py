@@ -44,12 +44,14 @@ AUGMENT = {
 
 @dataclass(frozen=True)
 class Samples:
-    """What a training sees. sentence: how the data was divided. unlabelled: more inputs, for those who use them."""
+    """What a training sees. sentence: how the data was divided. unlabelled: more inputs, for those who use them. held:
+    the DATA string of the held-out samples, where there is one."""
 
     train: Data
     validation: Data
     sentence: str
     unlabelled: Data | None = None
+    held: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Training:
             clip=recipe.clip,
             precision=task.precision,
             average=recipe.average,
-            recipe={"rate": f"{recipe.rate:g}", "epochs": str(recipe.epochs)},
+            recipe={"rate": f"{recipe.rate:g}", "epochs": str(recipe.epochs), **_digests(task.samples)},
             folder=self.folder.path,
             callbacks=(self._epoch, *(logger(name, self.folder.path) for name in task.loggers)),
             on_step=self.talk.step,
@@ -199,6 +201,12 @@ CHOSEN_BY = {
 """What chooses the best epoch, by the figure that the objective is judged by."""
 
 
+def _digests(samples: Samples) -> dict[str, str]:
+    """By which a training that goes on knows its data again: the held-out part, the record knows."""
+    parts = {"training data": samples.train, "validation data": samples.validation, "unlabelled": samples.unlabelled}
+    return {name: part.digest()[:16] for name, part in parts.items() if part is not None}
+
+
 def _record(task: Task) -> HardenRecord:
     """The record of a training that has not begun."""
     question = task.question
@@ -211,6 +219,7 @@ def _record(task: Task) -> HardenRecord:
         test=len(data),
         unlabelled=0 if task.samples.unlabelled is None else len(task.samples.unlabelled),
         sentence=task.samples.sentence,
+        held=task.samples.held,
     )
     return HardenRecord(
         model=task.names[0],
@@ -219,6 +228,7 @@ def _record(task: Task) -> HardenRecord:
         objective=task.recipe.objective,
         recipe={**task.recipe.settings(), "precision": task.precision, "start": "new" if task.scratch else "given"},
         seed=task.seed,
+        limit=task.limit,
         split=split,
         origin=origin_of(question),
         architecture=[f"{name}: {part}" for name, part in layers],

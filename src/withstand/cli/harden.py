@@ -27,7 +27,7 @@ Test = Annotated[
     str | None, typer.Option("--test", metavar="DATA", help="Held-out samples; a part of the data unless given.")
 ]
 Unlabelled = Annotated[
-    str | None, typer.Option("--unlabelled", metavar="DATA", help="More inputs, whose labels are not used.")
+    str | None, typer.Option("--unlabelled", metavar="DATA", help="More inputs, labels not used; also file.npz[x].")
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the data.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, metavar="N", help="Rows of one step.")]
@@ -107,6 +107,8 @@ def harden(
 
 
 def _print(result: "Hardened") -> None:
+    from withstand.reporting.harden import verdict
+
     columns = ("weights", "clean", "PGD", "attacked", "certified")
     rows = [
         (name, *(None if share is None else percent(share) for share in _shares(standing)))
@@ -120,8 +122,10 @@ def _print(result: "Hardened") -> None:
     typer.echo("")
     for note in result.notes:
         typer.echo(note)
+    typer.echo(f"Gradients of the best weights: {verdict(result.after)}.")
+    counted = "1 epoch" if result.epochs == 1 else f"{result.epochs} epochs"
     typer.echo(
-        f"{result.n} held-out samples; {result.epochs} epochs in {result.seconds:.0f} s "
+        f"{result.n} held-out samples; {counted} in {result.seconds:.0f} s "
         f"({result.cpu_seconds:.0f} CPU s, at most {result.peak_memory_mb:.0f} MB). "
         f"Weights, audits and report are in {result.run_dir}."
     )

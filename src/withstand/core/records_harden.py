@@ -54,23 +54,25 @@ class Standing(Record):
 
 
 class Split(Record):
-    """How the data was divided: numbers of samples, and the sentence that says how they were chosen."""
+    """How the data was divided: numbers of samples, and the sentence that says how they were chosen. held: the test
+    samples as a DATA string (None: none names them)."""
 
     train: int
     validation: int
     test: int
     unlabelled: int = 0
     sentence: str = ""
+    held: str | None = None
 
 
 class HardenRecord(Record):
     """run.json of a training run.
 
     command: the command line that does the same again. recipe: its parameters as text, by name. architecture: a line a
-    layer. epochs: how many were asked for; epochs_done: how many are. best_epoch: the one whose weights `best` holds,
-    chosen by `chosen_by`. best, last: weight files relative to the folder. notes: what happened on the way, a sentence
-    each. before, after: the weights before training and the best ones after it; after_last: the last ones. seconds,
-    cpu_seconds: of training, summed over resumed parts.
+    layer. limit: the most held-out samples that are audited. epochs: how many were asked for; epochs_done: how many
+    are. best_epoch: the one whose weights `best` holds, chosen by `chosen_by`. best, last: weight files relative to the
+    folder. notes: what happened on the way, a sentence each. before, after: the weights before training and the best
+    ones after it; after_last: the last ones. seconds, cpu_seconds: of training, summed over resumed parts.
     """
 
     kind: Literal["harden"] = "harden"
@@ -82,6 +84,7 @@ class HardenRecord(Record):
     recipe: dict[str, str] = Field(default_factory=dict)
     command: str | None = None
     seed: int = 0
+    limit: int | None = None
     split: Split | None = None
     origin: Origin | None = None
     architecture: list[str] = Field(default_factory=list)

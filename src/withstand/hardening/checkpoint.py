@@ -45,8 +45,10 @@ def read(path: Path, model: str, recipe: Mapping[str, str], processes: int) -> d
     except FileNotFoundError:
         raise InputError(f"There is no checkpoint {path}; start the training without resuming.") from None
     except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no checkpoint ({reason}); give one that this trainer wrote.") from None
+        raise InputError(
+            f"{path} is no checkpoint, or a damaged one ({type(error).__name__}); give one that this trainer wrote, or "
+            "train anew in another folder."
+        ) from None
     if not isinstance(held, dict) or "format" not in held:
         raise InputError(f"{path} is no checkpoint of a training; give one that this trainer wrote.")
     if (held["format"], held["library"]) != (FORMAT, __version__):

@@ -24,12 +24,14 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True)
 class Division:
-    """Three sets of samples that share none. sentence: how they came about."""
+    """Three sets of samples that share none. sentence: how they came about. held: the DATA string of the test samples
+    (None: they have none)."""
 
     train: Data
     validation: Data
     test: Data
     sentence: str
+    held: str | None = None
 
 
 def divide(data: DataLike, test: "DataLike | None" = None) -> Division:
@@ -45,6 +47,7 @@ def divide(data: DataLike, test: "DataLike | None" = None) -> Division:
     given = test is not None
     whole, held = _parts(data, test)
     how = "The test data was given apart" if given else "Training and test samples are those of the data itself"
+    apart = held is None
     if held is None:
         whole, held = _apart(whole, round(TEST * len(whole)))
         how = (
@@ -59,7 +62,8 @@ def divide(data: DataLike, test: "DataLike | None" = None) -> Division:
     if len(validation) == 0 or len(held) == 0 or len(train) < 2:
         raise InputError(f"{whole.name} holds {len(whole)} samples, too few to train, choose and test; give more.")
     sentence = f"{how}; {len(validation)} of the others, chosen by the hashes of their rows, validate."
-    return Division(train, validation, held, sentence)
+    named = not apart and (test is None or isinstance(test, str | Path))
+    return Division(train, validation, held, sentence, held.name if named else None)
 
 
 def _parts(data: DataLike, test: "DataLike | None") -> tuple[Data, Data | None]:

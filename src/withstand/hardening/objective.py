@@ -159,10 +159,15 @@ def check_threat(objective: Objective, state: State) -> None:
 def build_objective(text: str, additions: Sequence[str] = ()) -> Objective:
     """An objective from text such as `trades:beta=3`, with additions such as `awp:gamma=0.005`.
 
-    Raises InputError naming the near miss when a name or parameter is unknown.
+    Raises InputError naming the near miss when a name or parameter is unknown, or when an addition is there twice.
     """
     base = build("objective", text)
-    return Combined(base, tuple(build("addition", one) for one in additions)) if additions else base
+    built = tuple(build("addition", one) for one in additions)
+    names = [name_of(one) for one in built]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"The addition {name!r} is given twice; give it once.")
+    return Combined(base, built) if built else base
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from withstand.core.errors import InputError
 from withstand.hardening.objective import Objective, build_objective
 
 Schedule = Literal["constant", "one-cycle", "triangle", "cosine", "drops"]
 Augment = Literal["none", "shift", "shift-flip"]
+Optimiser = Literal["adam", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,14 @@ class Recipe:
     the radius trained against, as a multiple of the threat's. clip: largest length of a gradient (None: any). average:
     decay of the running average of weights that is kept beside them (None: none). augment: none; shift: half of the
     images moved by one pixel; shift-flip: images moved by up to four pixels and mirrored. source: where these numbers
-    come from.
+    come from. Raises InputError for a word or a number that cannot be one of these.
     """
 
     objective: str
     additions: tuple[str, ...] = ()
     epochs: int = 20
     batch: int = 128
-    optimiser: Literal["adam", "sgd"] = "adam"
+    optimiser: Optimiser = "adam"
     rate: float = 1e-3
     momentum: float = 0.9
     decay: float = 0.0
@@ -48,6 +50,24 @@ class Recipe:
     average: float | None = None
     augment: Augment = "none"
     source: str = "our own choice for small networks"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("optimiser", Optimiser), ("schedule", Schedule), ("augment", Augment)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(
+                    f"The {name} {getattr(self, name)!r} is not known; choose {', '.join(get_args(kind))}."
+                )
+        above = {"rate": self.rate, "epochs": self.epochs, "batch": self.batch, "widen": self.widen}
+        above |= {"factor": self.factor, "clip": 1.0 if self.clip is None else self.clip}
+        for name, value in above.items():
+            if not 0 < value < math.inf:
+                raise InputError(f"The {name} of a recipe is {value:g}; give a positive number.")
+        shares = {"momentum": self.momentum, "decay": self.decay, "peak": self.peak, "average": self.average or 0.0}
+        for name, value in shares.items():
+            if not 0 <= value < 1:
+                raise InputError(f"The {name} of a recipe is {value:g}; give a number from 0 to below 1.")
+        if not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
+            raise InputError(f"The radius cannot grow between the shares {self.ramp} of a training; give two in order.")
 
     def __str__(self) -> str:
         """In one paragraph, for people."""

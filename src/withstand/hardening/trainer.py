@@ -24,7 +24,7 @@ from withstand.hardening.results import finished, write_results
 from withstand.hardening.schedules import Ramp
 from withstand.hardening.state import State
 from withstand.hardening.step import Diverged, Precision, Stepper, Whole
-from withstand.hardening.trainable import check_trainable
+from withstand.hardening.trainable import check_batches, check_trainable
 from withstand.hardening.validate import Counts, Validation, count
 
 CHECKPOINT = "checkpoint.pt"
@@ -90,6 +90,7 @@ class Trainer:
         self.stepper = Stepper(
             Whole(self.objective, self.module, self.state), self.optimiser, self.accumulate, self.clip, self.precision
         )
+        check_batches(self.module, self.loader, self.stepper.processes, self.accumulate)
         self._path = None if self.folder is None else Path(self.folder)
         self._identity = checkpoint.identity(self.module)
 

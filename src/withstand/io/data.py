@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
-from withstand.io.data_files import FORMS, RawData, read_csv, read_folder, read_npz
+from withstand.io.data_files import FORMS, RawData, read_array, read_csv, read_folder, read_npz
 from withstand.io.paths import must_exist
 
 
@@ -92,6 +92,19 @@ def load_data(source: DataLike) -> Data:
     if text in BUILTIN_DATA:
         return _finish(text, BUILTIN_DATA[text]())
     return _finish(text, _read(text))
+
+
+def load_inputs(source: DataLike) -> Data:
+    """The inputs that DATA names or that an array in memory holds, where labels play no part: an npz file may hold a
+    single array x, and `file.npz[x]` names one; labels that are there are not used. See `load_data`."""
+    text = str(source).strip() if isinstance(source, str | PathLike) else ""
+    file, bracket, key = text.partition("[")
+    if file.endswith(".npz") and "," not in key:
+        must_exist(Path(file), "data", extra=list(BUILTIN_DATA), forms=FORMS)
+        x = read_array(Path(file), key.removesuffix("]").strip() if bracket else None)
+        if x is not None:
+            return replace(_finish(text, RawData(x, np.zeros(x.shape[:1], np.int64))), labelled=False)
+    return load_data(source)
 
 
 def _digits(held_out: bool) -> Callable[[], RawData]:

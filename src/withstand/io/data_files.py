@@ -33,16 +33,33 @@ def read_npz(path: Path, keys: list[str] | None) -> RawData:
 
     Raises InputError when the choice is not clear, a key is not there, or an array is pickled.
     """
+    with _opened(path) as archive:
+        first, second = (_member(path, archive, key) for key in _choose(path, archive.files, keys))
+    labels_first = keys is None and first.ndim == 1 < second.ndim
+    return RawData(second, first) if labels_first else RawData(first, second)
+
+
+def read_array(path: Path, key: str | None) -> np.ndarray | None:
+    """The array `key` of an npz file; without a key the only array it holds, or None where it holds several.
+
+    Raises InputError when the key is not there or the array is pickled.
+    """
+    with _opened(path) as archive:
+        if key is None:
+            return _member(path, archive, archive.files[0]) if len(archive.files) == 1 else None
+        if key not in archive.files:
+            raise InputError(f"{path} holds no array {key!r}; {suggest(key, archive.files)}")
+        return _member(path, archive, key)
+
+
+def _opened(path: Path) -> Any:
     try:
         archive = np.load(path, allow_pickle=False)
     except (ValueError, OSError, zipfile.BadZipFile, EOFError):
         raise InputError(f"{path} cannot be read as npz; write it with numpy.savez(file, x=..., y=...).") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{path} holds a single array; write inputs and labels with numpy.savez(file, x=..., y=...).")
-    with archive:
-        first, second = (_member(path, archive, key) for key in _choose(path, archive.files, keys))
-    labels_first = keys is None and first.ndim == 1 < second.ndim
-    return RawData(second, first) if labels_first else RawData(first, second)
+    return archive
 
 
 def _choose(path: Path, held: list[str], keys: list[str] | None) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The model card of a training run: what was trained on what, how, what it measures, and what to beware of."""
 
+import shlex
 from os import PathLike
 from pathlib import Path
 
@@ -35,13 +36,13 @@ def card(training: Training) -> str:
         "## Data and split",
         _data(record),
         "## Recipe",
-        _table(["parameter", "value"], [["objective", record.objective], *map(list, record.recipe.items())]),
+        _table(["parameter", "value"], [[*item] for item in ({"objective": record.objective} | record.recipe).items()]),
         f"Seed {record.seed}. The weights are those of epoch {record.best_epoch or 'none yet'}, chosen by "
         f"{record.chosen_by}. Training took {duration(record.seconds)}, {duration(record.cpu_seconds)} of CPU time.",
         *([_code(record.command)] if record.command else []),
         "## Measured",
         _table(["accuracy", "before", "after", "what it is"], measured),
-        _measuring(record),
+        _measuring(training),
         "## Beware",
         "\n".join(f"- {warning}" for warning in warnings(record)),
     ]
@@ -88,17 +89,25 @@ def _data(record: HardenRecord) -> str:
     return f"{text} {split.sentence}".strip()
 
 
-def _measuring(record: HardenRecord) -> str:
+def _measuring(training: Training) -> str:
     """The commands that measure the figures again on the best weights."""
-    n = record.after.n if record.after else None
-    if n is None:
+    record = training.record
+    if record.after is None:
         return "Not measured yet."
-    question = f"MODEL --data {record.data} --threat {record.threat} --limit {n}"
+    n, attack = record.after.n, record.after.pgd_attack
+    held = record.split.held if record.split else None
+    exported = (training.folder / "best.onnx").is_file()
+    model, data = "best.onnx" if exported else "MODEL", "HELD-OUT" if held is None else shlex.quote(held)
+    question = f"{model} --data {data} --threat {record.threat} --limit {n} --seed {record.seed}"
     commands = [f"withstand audit {question}", f"withstand masking {question}"]
-    attack = record.after.pgd_attack if record.after else None
     commands += [f"withstand attack {question} --attack {attack}"] if attack else []
-    held = f" where MODEL loads `{record.best}`" if record.best else ""
-    return f"On {n:,} held-out samples, by these commands{held}:\n\n{_code(chr(10).join(commands))}"
+    said = [f"On {n:,} held-out samples, by these commands."]
+    said += [] if exported or not record.best else [f"MODEL loads `{record.best}`."]
+    said += ["HELD-OUT stands for these samples, which no DATA names."] if held is None else []
+    if training.after is not None:
+        proofs = ", ".join(training.after.record.plan.verifiers)
+        said.append(f"The table's proofs are those of {proofs}; the audit goes on to stronger ones.")
+    return f"{' '.join(said)}\n\n{_code(chr(10).join(commands))}"
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
