@@ -89,9 +89,10 @@ def test_training_a_linear_model_is_minimising_the_closed_form(norm: str) -> Non
 
 def test_fast_steps_once_from_its_random_start() -> None:
     threat, (x, y), model = Linf(0.1), points(), linear()
-    x, state = x.sigmoid(), State(threat, seed=4)
+    x, state = x.clamp(0, 1), State(threat, seed=4)
     at = build("objective", "fast").find(model, x, y, state)
-    start = threat.sample(x, state.rng(x, "fast"))
+    start = Linf(0.1, domain=(-math.inf, math.inf)).sample(x, state.rng(x, "fast"))
+    assert (start < 0).any()
     up = ((model.weight[0] - model.weight[1]) * (2 * y - 1)[:, None]).sign()
     torch.testing.assert_close(at, (start + 0.125 * up).clamp(x - 0.1, x + 0.1).clamp(0, 1))
 
