@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -122,13 +123,22 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _decompositions() -> dict:
-    """torch's decompositions, without the operations that have a lowering of their own."""
+    return _rules(frozenset(torch.ops))
+
+
+@lru_cache(1)
+def _rules(namespaces: frozenset[str]) -> dict:
+    """torch's decompositions, without the operations that have a lowering of their own.
+
+    namespaces: of the operations there are. To collect the table takes a quarter of an export, so it is kept until a
+    package brings more.
+    """
     kept = table()
     rules = torch.export.default_decompositions()
     for op in list(rules.keys()):
         if getattr(op, "namespace", "") == "aten" and str(op).split(".")[1] in kept:
             rules.pop(op)
-    return rules
+    return dict(rules.items())
 
 
 def _why(name: str, error: Exception) -> str:
