@@ -67,7 +67,7 @@ def test_the_curve_is_monotone_and_holds_the_jaws(whole: tuple[Audit, Path]) -> 
     assert points[-1].attacked < middle.attacked
 
 
-@pytest.mark.parametrize("moment", ["event:15", "fsync:5"])
+@pytest.mark.parametrize("moment", ["event:15", pytest.param("fsync:5", marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_undisturbed(
     lab: Lab, whole: tuple[Audit, Path], tmp_path: Path, moment: str
 ) -> None:
@@ -136,6 +136,7 @@ def test_the_batch_changes_nothing(lab: Lab, whole: tuple[Audit, Path], tmp_path
     assert settled(tmp_path / "run") == settled(whole[1])
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one(lab: Lab, whole: tuple[Audit, Path], tmp_path: Path) -> None:
     ended = victim(lab, tmp_path / "run", "never", workers=2)
     assert ended.stdout.strip() == "complete", ended.stderr

@@ -4,6 +4,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def ready_workers() -> Iterator[None]:
+    """Worker processes that answer VNN-LIB questions begin as copies of one that has loaded the packages, which takes
+    each of them seconds; `tests/verification` starts them as users do."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["onnx", "onnxruntime", "torch", "withstand.verification.vnncomp"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("withstand.verification.instances.get_context", lambda method: context)
+        yield
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_what_is_in_the_file_is_not_asked_again(withstand: Command) -> None:
     assert Path("radii.csv").read_text("utf-8").startswith(kept)
 
 
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on(tmp_path: Path, withstand: Command) -> None:
     command = [sys.executable, "-c", "from withstand.cli import main; main()", *ASK, "--limit", "16"]
     file = tmp_path / "radii.csv"
     running = subprocess.Popen([*command, "--results", file.name], cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -113,8 +113,8 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     running.wait()
     before = rows_of(file)
     assert len(before) >= 9
-    done = subprocess.run([*command, "--results", file.name], cwd=tmp_path, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = withstand(*ASK, "--limit", "16", "--results", file.name)
+    assert done.code == 0, done.err
     after = rows_of(file)
     assert after[: len(before) - 1] == before[:-1]
     last = {row["id"]: row for row in after}

@@ -80,7 +80,7 @@ def test_results_do_not_depend_on_batch_limit_or_folder(withstand: Command) -> N
     assert timeless(withstand(*ASK, "--seed", "1", "--json").json["samples"]) != plain
 
 
-@pytest.mark.parametrize("cut", [0, 1, 60, 10_000])
+@pytest.mark.parametrize("cut", [*(pytest.param(cut, marks=pytest.mark.slow) for cut in (0, 1)), 60, 10_000])
 def test_a_torn_file_is_gone_on_with(cut: int, withstand: Command) -> None:
     whole = withstand(*ASK, "--out", "run", "--json").json
     file = Path("run/smooth.jsonl")

@@ -65,7 +65,7 @@ LONG = (
         "vat",
         "trades",
     ),
-    *("lipschitz-penalty", "shift-consistency", "spectral-normalisation", "awp"),
+    *("lipschitz-penalty", "shift-consistency", "spectral-normalisation", "awp", "weight-l1"),
 )
 """Run with the slow tests."""
 

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import lightning
 import pytest
 import torch
 from torch import nn
@@ -73,6 +72,8 @@ def slope(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def test_lightning_validates_in_inference_mode_where_an_attack_of_ones_own_fails() -> None:
+    import lightning
+
     class Validated(example("harden_in_lightning").Hardened):
         def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
             x, y = batch

@@ -103,7 +103,7 @@ def test_distance_to_the_nearest_class_of_a_linear_model(norm: str, domain: tupl
     assert ratio.max() <= 1.3
 
 
-@pytest.mark.parametrize("norm", BB.norms)
+@pytest.mark.parametrize("norm", ["linf", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("l2", "l1"))])
 def test_distances_of_networks_of_one_hidden_layer(norm: str) -> None:
     size = 2 if norm == "l2" else 3
     net = networks(size, 0, concave=False)

@@ -249,7 +249,7 @@ def ratios(attack: Any, net: Net, x0: Tensor, threat: Threat, count: int) -> Ten
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [norm if norm == "linf" else pytest.param(norm, marks=slow) for norm in NORMS])
 @pytest.mark.parametrize(
     ("attack", "share"),
     [

@@ -5,6 +5,7 @@ faces meet as there are inputs: all of them are tried. In l2 the disc is searche
 """
 
 import itertools
+from functools import cache
 from typing import Any
 
 import pytest
@@ -62,17 +63,24 @@ def least(net: Net, x0: Tensor, threat: Threat) -> Tensor:
     return torch.where(meets, value(net, points), torch.inf).amin(1)
 
 
-def missed(attack: Any, net: Net, x0: Tensor, threat: Threat) -> Tensor:
+@cache
+def question(case: int, seed: int, concave: bool) -> tuple[Net, Tensor, Tensor, Tensor]:
+    """Networks and inputs of a case, and the least and greatest margin [NETS] over its threat."""
+    size, threat = CASES[case]
+    net, x0 = networks(size, seed, concave), start(size, seed)
+    return net, x0, least(net, x0, threat), -least((net[0], net[1], -net[2]), x0, threat)
+
+
+def missed(attack: Any, case: int, seed: int, concave: bool) -> Tensor:
     """How far above the least margin the attack ended, as a share of the margin's range over the threat: [NETS]."""
-    low = least(net, x0, threat)
-    high = -least((net[0], net[1], -net[2]), x0, threat)
+    net, x0, low, high = question(case, seed, concave)
 
     def model(x: Tensor) -> Tensor:
         """One network a row: no row is ever refuted, so all come every time."""
         margin = value(net, x[:, None])[:, 0] - low + 1
         return torch.stack([margin, torch.zeros_like(margin)], 1)
 
-    found = run(attack, model, x0, torch.zeros(NETS, dtype=torch.long), threat)
+    found = run(attack, model, x0, torch.zeros(NETS, dtype=torch.long), CASES[case][1])
     return (found.margin - 1) / (high - low)
 
 
@@ -83,7 +91,7 @@ CASES = [
     (3, Box(lower=torch.tensor([0.1, 0.3, 0.2]).double(), upper=torch.tensor([0.6, 0.9, 0.5]).double())),
 ]
 seeded = pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))])
-cased = pytest.mark.parametrize(("size", "threat"), CASES, ids=[threat.norm for _, threat in CASES])
+cased = pytest.mark.parametrize("case", range(len(CASES)), ids=[threat.norm for _, threat in CASES])
 
 
 def start(size: int, seed: int) -> Tensor:
@@ -97,19 +105,19 @@ def start(size: int, seed: int) -> Tensor:
     ("attack", "within"),
     [
         (PGD(steps=50, step=0.05, restarts=6), 0.7),
-        (APGD(restarts=10), 0.8),
+        (APGD(steps=60, restarts=10), 0.8),
         (Square(queries=300), 0.5),
     ],
     ids=["PGD", "APGD", "Square"],
 )
 def test_most_margins_are_brought_to_within_a_hundredth(
-    attack: Any, within: float, concave: bool, size: int, threat: Threat, seed: int
+    attack: Any, within: float, concave: bool, case: int, seed: int
 ) -> None:
     """Attacks end within 1 % of the margin's range on most networks, and on none below the truth.
 
     Not on all: concave margins have a local minimum at many a corner, and mixed ones may be least in a valley of kinks,
     where steps along few directions zigzag and random patches of a score-only attack seldom fall.
     """
-    short = missed(attack, networks(size, seed, concave), start(size, seed), threat)
+    short = missed(attack, case, seed, concave)
     assert (short < 0.01).double().mean() >= within
-    assert short.min() > -3e-3 if threat.norm == "l2" else short.min() > -1e-6
+    assert short.min() > -3e-3 if CASES[case][1].norm == "l2" else short.min() > -1e-6

@@ -18,6 +18,9 @@ from withstand.core.registry import build
 from withstand.core.runner import run
 from withstand.core.threat import Threat
 
+LONG = {("worst", "l1"), ("standard", "l1"), ("standard", "l2")}
+"""Schedule and norm of the tests that take longest."""
+
 
 def linear(classes: int = 5, inputs: int = 30) -> tuple[nn.Linear, Tensor, Tensor]:
     with torch.random.fork_rng():
@@ -34,8 +37,14 @@ def distances(model: nn.Linear, x0: Tensor, y: Tensor, dual: float) -> Tensor:
     return (margins / torch.linalg.vector_norm(slopes, dual, dim=2)).amin(1)
 
 
-@pytest.mark.parametrize("attack", ["worst", "standard", "apgd-t", "multi-targeted"])
-@pytest.mark.parametrize(("threat", "dual"), [(Linf(1.0), 1.0), (L2(1.0), 2.0), (L1(1.0), torch.inf)])
+@pytest.mark.parametrize(
+    ("attack", "threat", "dual"),
+    [
+        pytest.param(attack, threat, dual, marks=[pytest.mark.slow] if (attack, threat.norm) in LONG else [])
+        for attack in ("worst", "standard", "apgd-t", "multi-targeted")
+        for threat, dual in ((Linf(1.0), 1.0), (L2(1.0), 2.0), (L1(1.0), torch.inf))
+    ],
+)
 def test_a_linear_model_is_refuted_exactly_from_its_distance_on(attack: str, threat: Threat, dual: float) -> None:
     model, x0, y = linear()
     radii = distances(model, x0, y, dual)

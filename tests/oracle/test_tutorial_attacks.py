@@ -187,11 +187,11 @@ def test_pixels_on_the_edges_of_the_domain_are_not_frozen(attack: Any, norm: str
 @pytest.mark.parametrize(
     ("attack", "norm"),
     [
-        (LBFGS(), "l2"),
-        (CW(rounds=2), "l2"),
-        (CW(rounds=3), "linf"),
-        (CW(rounds=2), "l0"),
-        (EAD(steps=60, searches=3), "l1"),
+        (LBFGS(steps=15, searches=4), "l2"),
+        (CW(steps=150, rounds=2), "l2"),
+        (CW(steps=150, rounds=3), "linf"),
+        (CW(steps=150, rounds=2), "l0"),
+        (EAD(steps=30, searches=3), "l1"),
         (JSMA(), "l0"),
     ],
     ids=str,

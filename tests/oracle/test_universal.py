@@ -178,7 +178,7 @@ def test_universal_attacks_run_beside_others_on_the_second_half() -> None:
     assert other.n == 30
 
 
-@pytest.mark.parametrize("threat", ["flow+linf:0.3,0.1", "flow:0.4"])
+@pytest.mark.parametrize("threat", ["flow+linf:0.3,0.1", pytest.param("flow:0.4", marks=pytest.mark.slow)])
 def test_a_run_folder_keeps_fits_and_their_witnesses_replay(tmp_path: Path, threat: str) -> None:
     model, data = labelled()
     text = "guap:epochs=2"

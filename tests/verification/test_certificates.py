@@ -289,7 +289,7 @@ def test_several_rows_are_stored_in_a_folder_or_not_at_all(tmp_path):
     assert not proofs[1].is_of(load(tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(("net", "prop"), [("1_1", 1), ("1_1", 3), ("3_3", 9)])
+@pytest.mark.parametrize(("net", "prop"), [("1_1", 1), ("1_1", 3), pytest.param("3_3", 9, marks=pytest.mark.slow)])
 def test_acas_xu(shared, tmp_path, net, prop):
     from withstand.verification.vnncomp import decide
 

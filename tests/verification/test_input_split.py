@@ -57,7 +57,7 @@ def test_closest_change_of_distance_is_a_half_inside_the_domain(radius, status):
 
 
 @pytest.mark.parametrize("sizes", [[2, 5, 2], [3, 3, 2, 2], [1, 4, 2]])
-@pytest.mark.parametrize("groups", [[1], [2, 1], [3]])
+@pytest.mark.parametrize("groups", [[1], [2, 1], pytest.param([3], marks=pytest.mark.slow)])
 def test_verdicts_and_bounds_agree_with_enumeration(sizes, groups):
     low, high = -torch.ones(sizes[0], dtype=torch.float64), torch.ones(sizes[0], dtype=torch.float64)
     seen = set()
