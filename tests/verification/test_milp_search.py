@@ -179,7 +179,10 @@ def test_questions_are_proved_or_refuted_with_a_witness(dtype):
             assert verdict.grade is Grade.FLOAT64
 
 
-@pytest.mark.parametrize("options", ["", ":engine=highs,tighten=crown", ":tighten=milp"])
+@pytest.mark.parametrize(
+    "options",
+    ["", ":engine=highs,tighten=crown", ":tighten=milp", pytest.param(":tighten=crown", marks=pytest.mark.slow)],
+)
 def test_time_limits_are_kept(options):
     graph = random_net([30, 90, 90, 90, 90, 4], 1, torch.float64)
     x0 = torch.rand(1, 30, generator=torch.Generator().manual_seed(1)).double()
