@@ -18,9 +18,9 @@ class Fast(Objective):
     al. 2020, arXiv:2001.03994).
 
     step: length of the step as a share of the radius, 1.25 as in the paper; longer ones invite catastrophic
-    overfitting. The start may lie outside the domain, as in the authors' code: from one inside it, a step of this length
-    ends at a corner of the box wherever the input is at an end of the domain, as most of MNIST is, and nothing random
-    is left.
+    overfitting. The start may lie outside the domain, as in the authors' code: from one inside it, a step of this
+    length ends at a corner of the box wherever the input is at an end of the domain, as most of MNIST is, and nothing
+    random is left.
     """
 
     natural_at_zero = True
