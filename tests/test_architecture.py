@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "verification": BASE | {"bounds", "lipschitz", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
     "hardening": BASE
-    | {"bounds", "lipschitz", "attacks", "builtin", "io", "verification", "generalisation", "hardening"},
+    | {"bounds", "lipschitz", "attacks", "builtin", "io", "verification", "generalisation", "smoothing", "hardening"},
     "generalisation": BASE | {"generalisation"},
     "reporting": {
         "core.records",

@@ -197,6 +197,7 @@ CHOSEN_BY = {
     "clean": "clean accuracy on the validation samples",
     "pgd": "PGD accuracy on the validation samples",
     "interval": "the share of the validation samples that interval bounds prove",
+    "smoothed": "the share of the validation samples on which the vote under noise seems to withstand the threat",
 }
 """What chooses the best epoch, by the figure that the objective is judged by."""
 

@@ -16,8 +16,8 @@ T = TypeVar("T")
 NORMS = ("linf", "l2", "l1")
 """Threats that most objectives can take."""
 
-Judge = Literal["clean", "pgd", "interval"]
-"""Accuracy on clean samples, under PGD, or proved by interval bounds."""
+Judge = Literal["clean", "pgd", "interval", "smoothed"]
+"""Accuracy on clean samples, under PGD, proved by interval bounds, or of the vote under noise."""
 
 Model = Callable[[Tensor], Tensor]
 """From a batch [B, *shape] to logits [B, K]."""

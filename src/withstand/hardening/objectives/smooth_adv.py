@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Count, Positive
-from withstand.hardening.objective import Loss, Model, Objective, objective
+from withstand.hardening.objective import Loss, Model, objective
 from withstand.hardening.parts.ascent import ascend, cross_entropy
-from withstand.hardening.parts.noise import Noisy, average, noise, under
+from withstand.hardening.parts.noise import ForVote, Noisy, average, noise, under
 from withstand.hardening.state import State
 
 
 @objective
-class SmoothAdv(Objective):
+class SmoothAdv(ForVote):
     """Cross-entropy under Gaussian noise at the points that are worst for the smoothed model, which projected steps up
     minus the logarithm of the mean probability over noise find (Salman et al. 2019, arXiv:1906.04584).
 
