@@ -52,3 +52,11 @@ def average(outputs: Tensor) -> Tensor:
     """The logarithm [B, K] of the mean over draws of the probabilities of outputs [B, draws, K]."""
     logs = F.log_softmax(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), 2)
     return torch.logsumexp(logs, 1) - math.log(outputs.shape[1])
+
+
+def lead(outputs: Tensor, y: Tensor) -> Tensor:
+    """By how many of the draws of outputs [B, draws, K] the vote for the classes y int64 [B] leads the best other one:
+    [B], above zero where it is won."""
+    votes = F.one_hot(outputs.argmax(2), outputs.shape[2]).sum(1)
+    others = votes.scatter(1, y[:, None], -1)
+    return (votes.gather(1, y[:, None]).squeeze(1) - others.amax(1)).to(outputs.dtype)
