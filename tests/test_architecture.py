@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "generalisation": BASE | {"generalisation"},
     "reporting": {
         "core.records",
-        "core.records_harden",
+        "core.harden_records",
         "core.smoothing_records",
         "core.smoothing_tally",
         "core.run_files",

@@ -7,7 +7,7 @@ import pytest
 
 from withstand.cli.harden_talk import line
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening import loggers
 
 RECORDS = [

@@ -14,7 +14,7 @@ from withstand.auditing.masking.check import SAMPLES, masking
 from withstand.auditing.origin import origin_of
 from withstand.auditing.question import Question
 from withstand.auditing.standing import alone, stand
-from withstand.core.records_harden import EpochRecord, HardenRecord, Split, Standing
+from withstand.core.harden_records import EpochRecord, HardenRecord, Split, Standing
 from withstand.core.threat import Threat
 from withstand.graph.capture import from_module
 from withstand.graph.model import Model

@@ -10,7 +10,7 @@ from withstand.cli.output import only_results_on_stdout, percent, print_json, pr
 
 if TYPE_CHECKING:
     from withstand.auditing.harden import Hardened
-    from withstand.core.records_harden import Standing
+    from withstand.core.harden_records import Standing
 
 
 Recipe = Annotated[

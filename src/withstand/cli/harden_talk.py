@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from withstand.auditing.harden_talk import Talk
-    from withstand.core.records_harden import EpochRecord
+    from withstand.core.harden_records import EpochRecord
     from withstand.hardening.progress import Tick
 
 

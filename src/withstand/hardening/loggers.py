@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 
 Callback = Callable[[EpochRecord], None]
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening import checkpoint
 from withstand.hardening.clock import Clock
 from withstand.hardening.ema import Average

@@ -1,6 +1,6 @@
 """The curves of a training run: loss and accuracies on validation over the epochs."""
 
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.reporting.figures import ATTACKED, CERTIFIED, INK, SMOOTHED, Figure, drawn
 from withstand.reporting.harden import Training
 
