@@ -34,11 +34,11 @@ ROOMS: dict[str, set[str]] = {
     "verification": BASE | {"bounds", "lipschitz", "checker", "attacks", "io", "verification"},
     "checker": {"core.errors", "checker"},
     "hardening": BASE
-    | {"bounds", "lipschitz", "attacks", "builtin", "io", "verification", "generalisation", "hardening"},
+    | {"bounds", "lipschitz", "attacks", "builtin", "io", "verification", "generalisation", "smoothing", "hardening"},
     "generalisation": BASE | {"generalisation"},
     "reporting": {
         "core.records",
-        "core.records_harden",
+        "core.harden_records",
         "core.smoothing_records",
         "core.smoothing_tally",
         "core.run_files",

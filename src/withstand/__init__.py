@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from withstand.auditing.doctor import doctor
     from withstand.auditing.harden import harden
     from withstand.auditing.lipschitz import lipschitz_constants
+    from withstand.auditing.listing import ls
     from withstand.auditing.masking.check import masking
     from withstand.auditing.radius import radius
     from withstand.auditing.risk import risk
-    from withstand.auditing.runfolder import ls
     from withstand.auditing.single import verify
     from withstand.auditing.smooth import smooth
     from withstand.auditing.theory import theory
@@ -61,7 +61,7 @@ _HOME = {
     "doctor": "withstand.auditing.doctor",
     "harden": "withstand.auditing.harden",
     "lipschitz_constants": "withstand.auditing.lipschitz",
-    "ls": "withstand.auditing.runfolder",
+    "ls": "withstand.auditing.listing",
     "masking": "withstand.auditing.masking.check",
     "other": "withstand.core.outputs",
     "out": "withstand.core.outputs",

@@ -29,6 +29,16 @@ def test_nothing_heavy_is_loaded_for_help_and_usage_errors(argv: list[str]) -> N
     assert not set(loaded) & set(HEAVY)
 
 
+def test_python_runs_the_package() -> None:
+    import withstand
+
+    for argv, code, told in ((["--version"], 0, f"withstand {withstand.__version__}\n"), (["ls", "absent"], 2, "")):
+        command = [sys.executable, "-m", "withstand", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, told), done.stderr
+    assert done.stderr == "withstand: There is no folder absent; name the folder that holds your runs.\n"
+
+
 def test_help_names_every_verb(withstand: Command) -> None:
     done = withstand("--help")
     assert done.code == 0

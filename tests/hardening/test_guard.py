@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from training import digits, plain
 
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening.guard import Guard
 from withstand.hardening.loader import Loader
 from withstand.hardening.objective import build_objective

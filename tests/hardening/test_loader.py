@@ -65,8 +65,12 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     batch = Loader(*rows(23), 10).at(0, 0)
     parts = batch.parts(3)
     assert [len(part.x) for part in parts] == [4, 3, 3]
-    assert torch.equal(torch.cat([part.x for part in parts]), batch.x)
+    for number, part in enumerate(parts):
+        assert torch.equal(part.x, batch.x[number::3])
+        assert torch.equal(part.ids, batch.ids[number::3])
+        assert torch.equal(part.y, batch.y[number::3])
     assert {part.total for part in parts} == {10}
+    assert [len(part.x) for part in batch.parts(12)] == [1] * 10
 
 
 def test_unlabelled_rows_take_their_share_and_run_through_all_of_them() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from withstand.cli.harden_talk import line
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening import loggers
 
 RECORDS = [
@@ -26,6 +27,12 @@ def test_the_figures_of_an_epoch() -> None:
         "accuracy/clean": 0.5,
         "accuracy/pgd": 0.25,
     }
+
+
+def test_the_figure_of_a_vote_and_its_line() -> None:
+    record = RECORDS[0].model_copy(update={"smoothed": 0.375})
+    assert loggers.figures(record)["accuracy/smoothed"] == 0.375
+    assert "PGD 25.0 %, smoothed 37.5 %, rate" in line(record)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

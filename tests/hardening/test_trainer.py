@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training import ROWS, Replaying, adam, digits, network, plain, replayed
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening.loader import Loader
 from withstand.hardening.objective import Loss, Model, Objective, build_objective
 from withstand.hardening.progress import Tick

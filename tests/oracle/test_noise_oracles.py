@@ -14,7 +14,7 @@ from withstand.core.balls import L2
 from withstand.hardening.objective import build_objective
 from withstand.hardening.objectives.gaussian import Gaussian
 from withstand.hardening.objectives.smooth_adv import SmoothAdv
-from withstand.hardening.parts.noise import average, noise, under
+from withstand.hardening.parts.noise import average, lead, noise, under
 from withstand.hardening.state import State
 from withstand.smoothing.smoothed import Smoothing
 
@@ -132,13 +132,74 @@ def test_a_walk_climbs_the_loss_of_the_smoothed_model_under_its_own_draws() -> N
     assert float(told.logs["smoothed"]) <= float(told.value.detach())  # the mean of probabilities, by Jensen
 
 
+@pytest.mark.parametrize("radius", [5.0, 1.0, 0.3])
+def test_ddn_finds_the_nearest_point_where_the_vote_of_a_linear_model_is_lost(radius: float) -> None:
+    """With one draw t of noise, margins m + w.t fall along -w: the nearest lost point is (m + w.t) / |w| away, in that
+    direction, and a row that is lost at once stays."""
+    model, x, y = two_classes(200)
+    objective, state = SmoothAdv(sigma=0.3, walk="ddn", steps=100), State(L2(radius, EVERYWHERE), seed=5)
+    at = objective.find(model, x, y, state)
+    noisy = x + noise(x, state, 0.3, 1)[:, 0]
+    slope = (model.weight[1] - model.weight[0]).detach() * (2 * y - 1)[:, None]
+    margin = (model(noisy)[:, 1] - model(noisy)[:, 0]).detach() * (2 * y - 1)
+    far = margin / slope.norm(dim=1)
+    lost, found = far <= 0, (far > 0.02) & (far < 5)  # a hundred steps shrink a sphere of 1 to .006
+    assert min(int(lost.sum()), int(found.sum())) > 20
+    assert torch.equal(at[lost], x[lost])
+    change = at - x
+    length = change.norm(dim=1)
+    within, beyond = found & (far < 0.95 * radius), found & (far > radius)
+    cosine = F.cosine_similarity(change, -slope)
+    assert bool((cosine[found] > 1 - 1e-9).all())
+    torch.testing.assert_close(length[within], far[within], rtol=0.06, atol=0.0)
+    assert bool((length[within] >= far[within] * (1 - 1e-9)).all())
+    torch.testing.assert_close(length[beyond], torch.full_like(length[beyond], radius))
+    assert int(within.sum()) > 5 or radius < 1
+    assert int(beyond.sum()) > 20 or radius > 1
+
+
+def test_ddn_is_the_plain_loop_on_the_vote_of_several_draws() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 3)).double()
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = model(x).argmax(1)
+    state = State(L2(0.6, EVERYWHERE), seed=5)
+    at = SmoothAdv(sigma=0.4, draws=3, steps=8, walk="ddn").find(model, x, y, state)
+    drawn, stays = noise(x, state, 0.4, 3), 0
+    for row in range(60):
+        here, radius, best, nearest = x[row], 1.0, x[row], math.inf
+        for turn in range(8):
+            here = here.detach().requires_grad_()
+            outputs = model(here + drawn[row])
+            (slope,) = torch.autograd.grad(-outputs.softmax(1).mean(0)[y[row]].log(), here)
+            votes = torch.bincount(outputs.argmax(1), minlength=3).tolist()
+            lost = votes[y[row]] <= max(votes[k] for k in range(3) if k != y[row])
+            length = float((here.detach() - x[row]).norm())
+            if lost and length < nearest:
+                best, nearest = here.detach(), length
+            radius *= 0.95 if lost else 1.05
+            pace = 0.01 + 0.99 * (1 + math.cos(math.pi * turn / 8)) / 2
+            move = here.detach() + pace * slope / slope.norm() - x[row]
+            here = x[row] + radius * move / move.norm()
+        change = best - x[row]
+        expected = x[row] + change * min(1.0, 0.6 / max(1e-12, float(change.norm())))
+        torch.testing.assert_close(at[row], expected)
+        stays += bool(torch.equal(expected, x[row]))
+    assert 5 < stays < 55
+
+
+def test_the_lead_of_a_vote_counts_draws() -> None:
+    outputs = F.one_hot(torch.tensor([[0, 0, 1, 2], [1, 1, 2, 2], [2, 2, 2, 2], [0, 1, 1, 1]]), 3).double()
+    assert lead(outputs, torch.tensor([0, 1, 2, 0])).tolist() == [1, 0, 4, -2]
+
+
 def test_without_a_radius_it_is_training_under_noise() -> None:
     model, x, y = two_classes()
     state = State(L2(0.0), seed=2)
-    assert torch.equal(
-        SmoothAdv(sigma=0.7)(model, x, y, state).value.detach(),
-        Gaussian(sigma=0.7)(model, x, y, state).value.detach(),
-    )
+    plain = Gaussian(sigma=0.7)(model, x, y, state).value.detach()
+    assert torch.equal(SmoothAdv(sigma=0.7)(model, x, y, state).value.detach(), plain)
+    assert torch.equal(SmoothAdv(sigma=0.7, walk="ddn")(model, x, y, state).value.detach(), plain)
 
 
 def test_answers_under_noise_are_those_one_by_one() -> None:

@@ -13,6 +13,7 @@ from withstand.core.run_files import read_epoch_records, read_harden_record, rea
 from withstand.reporting.card import card, write_card
 from withstand.reporting.harden import read_training, verdict
 from withstand.reporting.page import report
+from withstand.reporting.training_curves import training_curves
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,23 @@ def test_curves_recipe_and_cost(page: Page) -> None:
     assert any("before, accuracy over the radius" in str(text) for text in drawn)
     for fact in ("beta 6.0", "612 MB", "47.5 s", "38,282", "1,200 to train, 200 to validate", "the guard lowered"):
         assert fact in page.text
+
+
+@pytest.mark.parametrize(
+    ("field", "legend", "told"),
+    [("smoothed", "vote under noise", "accuracy of the vote"), ("interval", "proved by", "share proved by intervals")],
+)
+def test_the_figure_that_chooses_is_drawn_and_told(folder: Path, field: str, legend: str, told: str) -> None:
+    training = read_training(folder)
+    plain = training_curves(training)
+    assert plain is not None
+    assert legend not in plain.svg
+    assert told not in plain.text
+    epochs = [one.model_copy(update={field: one.epoch / 20}) for one in training.epochs]
+    found = training_curves(replace(training, epochs=epochs))
+    assert found is not None
+    assert legend in found.svg
+    assert f"{told} on validation 0.500 in the last" in found.text.replace("the vote under noise", "the vote")
 
 
 def test_the_page_is_one_file_that_links_to_the_audits(page: Page) -> None:

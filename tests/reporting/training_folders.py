@@ -6,8 +6,8 @@ from typing import Literal
 
 from run_folders import make_run, origin
 
+from withstand.core.harden_records import EpochRecord, HardenRecord, Split, Standing
 from withstand.core.records import Check, Counts
-from withstand.core.records_harden import EpochRecord, HardenRecord, Split, Standing
 
 BEFORE = Counts(proved=0, refuted=180, unknown=14, invalid=6)
 AFTER = Counts(proved=120, refuted=22, unknown=46, invalid=12)

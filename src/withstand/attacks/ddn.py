@@ -43,8 +43,25 @@ class DDN:
         for i in range(self.steps):
             told = yield Ask(x, grad=True, loss=self.loss)
             assert told.grad is not None
-            pace = cosine(self.step, LAST, i, self.steps) * scale
-            move = x - pace * threat.steepest(told.grad) - x0
-            radius = radius * torch.where(told.margin <= 0, 1 - self.gamma, 1 + self.gamma)
-            x = (x0 + move * rowwise(radius / length(move, 2), move)).clamp(*threat.domain)
+            radius = resized(radius, told.margin, self.gamma)
+            x = walked(threat, x0, x, told.grad, pace(self.step, i, self.steps) * scale, radius)
         yield Ask(x, loss=self.loss)
+
+
+def pace(first: float, step: int, steps: int) -> float:
+    """The length of a step, counted from 0, in a domain of width 1."""
+    return cosine(first, LAST, step, steps)
+
+
+def resized(radius: torch.Tensor, margin: torch.Tensor, gamma: float) -> torch.Tensor:
+    """The radii [B] of the next spheres: smaller by a share of gamma where the margins [B] are lost, else larger."""
+    return radius * torch.where(margin <= 0, 1 - gamma, 1 + gamma)
+
+
+def walked(
+    threat: Threat, x0: torch.Tensor, x: torch.Tensor, grad: torch.Tensor, pace: float, radius: torch.Tensor
+) -> torch.Tensor:
+    """Points x [B, *shape] after a step of length `pace` against a gradient, put on spheres around x0 of these radii
+    [B], and into the domain."""
+    move = x - pace * threat.steepest(grad) - x0
+    return (x0 + move * rowwise(radius / length(move, 2), move)).clamp(*threat.domain)

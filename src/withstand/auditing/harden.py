@@ -19,8 +19,8 @@ from withstand.auditing.plan import threat_text
 from withstand.auditing.question import Question, check_domain, pose
 from withstand.auditing.runfolder import default_folder
 from withstand.core.errors import InputError
+from withstand.core.harden_records import Standing
 from withstand.core.records import Check
-from withstand.core.records_harden import Standing
 from withstand.core.threat import Threat
 from withstand.hardening.division import Division, divide
 from withstand.hardening.recipe import Recipe

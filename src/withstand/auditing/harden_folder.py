@@ -5,7 +5,7 @@ from pathlib import Path
 
 from withstand.auditing.folder import Folder
 from withstand.core.errors import InputError
-from withstand.core.records_harden import HardenRecord
+from withstand.core.harden_records import HardenRecord
 from withstand.core.run_files import read_harden_record
 
 FIXED = ("model", "data", "threat", "objective", "seed", "limit")

@@ -14,7 +14,7 @@ from withstand.auditing.masking.check import SAMPLES, masking
 from withstand.auditing.origin import origin_of
 from withstand.auditing.question import Question
 from withstand.auditing.standing import alone, stand
-from withstand.core.records_harden import EpochRecord, HardenRecord, Split, Standing
+from withstand.core.harden_records import EpochRecord, HardenRecord, Split, Standing
 from withstand.core.threat import Threat
 from withstand.graph.capture import from_module
 from withstand.graph.model import Model
@@ -197,6 +197,7 @@ CHOSEN_BY = {
     "clean": "clean accuracy on the validation samples",
     "pgd": "PGD accuracy on the validation samples",
     "interval": "the share of the validation samples that interval bounds prove",
+    "smoothed": "the share of the validation samples on which the vote under noise seems to withstand the threat",
 }
 """What chooses the best epoch, by the figure that the objective is judged by."""
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening.progress import Tick
 
 

@@ -4,17 +4,12 @@
 process at a time may write.
 """
 
-import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from withstand.auditing.folder import Folder
-from withstand.core.errors import InputError
-from withstand.core.records import RunRecord, SampleRecord, Summary
+from withstand.core.records import RunRecord, SampleRecord
 from withstand.core.run_files import read_run_record, read_sample_records
 from withstand.io.witness import Witness
 
@@ -66,39 +61,3 @@ class RunFolder(Folder):
     def save_witness(self, name: str, witness: Witness) -> None:
         """Store a witness under a name relative to the folder."""
         witness.save(self.path / name)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One run folder in a list of runs."""
-
-    path: str
-    model: str
-    data: str
-    threat: str
-    state: str
-    began: str
-    summary: Summary | None
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        summary = None if self.summary is None else json.loads(self.summary.model_dump_json())
-        return {**self.__dict__, "summary": summary}
-
-
-def ls(folder: str | PathLike[str] = HOME) -> list[Listing]:
-    """The run folders in `folder` (or the folder itself, if it is one), oldest first, with their numbers.
-
-    Raises InputError when there is no such folder.
-    """
-    home = Path(folder)
-    if not home.is_dir():
-        raise InputError(f"There is no folder {home}; name the folder that holds your runs.")
-    found = [home / "run.json"] if (home / "run.json").is_file() else sorted(home.glob("*/run.json"))
-    runs = [(file.parent, read_run_record(file)) for file in found]
-    return [
-        Listing(
-            str(path), run.plan.model, run.plan.data, run.plan.threat, run.state, run.began.isoformat(), run.summary
-        )
-        for path, run in sorted(runs, key=lambda pair: pair[1].began)
-    ]

@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, Field
 
 from withstand.auditing.folder import Folder
 from withstand.auditing.ledger import name_of_source
@@ -15,7 +16,7 @@ from withstand.auditing.question import pose
 from withstand.auditing.smoothing_run import Listener, SmoothingRun
 from withstand.core.balls import L2
 from withstand.core.errors import InputError
-from withstand.core.smoothing_records import SmoothedPoint, SmoothedSample, SmoothingPlan, SmoothingSummary
+from withstand.core.smoothing_records import SmoothedSample, SmoothingPlan, SmoothingSummary
 from withstand.core.smoothing_tally import certified_accuracy
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
@@ -23,36 +24,23 @@ from withstand.smoothing.smoothed import Smoothing
 from withstand.smoothing.votes import BATCH
 
 
-@dataclass(frozen=True)
-class Smoothed:
-    """What is known of a smoothed model on n samples. All of it is statistics: see `statement`.
+class Smoothed(SmoothingSummary):
+    """What is known of a smoothed model on n samples: the numbers of its summary and how they came about. All of it is
+    statistics: see `statement`.
 
-    n: samples. sigma, draws, first_draws, alpha: see `smooth`. base_accuracy: of the model below, without noise.
-    clean_accuracy: of the smoothed model, abstentions counted as wrong. abstained: samples without an answer.
-    average_radius: of the certified radii over all samples, 0 for one that is wrong. cap: the largest radius that so
-    many draws can certify, where all agree. Both are None for predictions. curve: certified accuracy at some radii.
-    together, false_at_most: see `statement`. state: "complete", or "partial" if the run was interrupted. samples: in
-    the order of their numbers.
+    sigma, draws, first_draws, alpha: see `smooth`. state: "complete", or "partial" if the run was interrupted. samples:
+    in the order of their numbers.
     """
 
-    n: int
+    model_config = ConfigDict(frozen=True)
+
     sigma: float
     draws: int
     first_draws: int
     alpha: float
-    base_accuracy: float
-    clean_accuracy: float
-    abstained: int
-    average_radius: float | None
-    cap: float | None
-    curve: list[SmoothedPoint]
-    together: float
-    false_at_most: int
-    seconds: float
-    cpu_seconds: float
     state: str
     run_dir: Path | None
-    samples: list[SmoothedSample] = field(repr=False)
+    samples: list[SmoothedSample] = Field(repr=False)
 
     def certified_accuracy(self, radius: float) -> float:
         """The share of all samples that are right and whose certified radius is larger than this one."""
@@ -72,11 +60,7 @@ class Smoothed:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, with the statement."""
-        held = {name: value for name, value in self.__dict__.items() if name not in ("samples", "curve", "run_dir")}
-        held["run_dir"] = None if self.run_dir is None else str(self.run_dir)
-        for name in ("curve", "samples"):
-            held[name] = [json.loads(record.model_dump_json()) for record in getattr(self, name)]
-        return {"kind": "statistical certificate", "statement": self.statement, **held}
+        return {"kind": "statistical certificate", "statement": self.statement, **json.loads(self.model_dump_json())}
 
 
 def smooth(
@@ -143,7 +127,7 @@ def smooth(
 
 def _result(plan: SmoothingPlan, summary: SmoothingSummary, run: SmoothingRun) -> Smoothed:
     return Smoothed(
-        **{name: getattr(summary, name) for name in SmoothingSummary.model_fields},
+        **dict(summary),
         sigma=plan.sigma,
         draws=plan.draws,
         first_draws=plan.first_draws,

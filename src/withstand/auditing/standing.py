@@ -4,8 +4,8 @@ from pathlib import Path
 
 from withstand.auditing.audit import audit
 from withstand.auditing.plan import make_plan
+from withstand.core.harden_records import Standing
 from withstand.core.records import Plan
-from withstand.core.records_harden import Standing
 from withstand.core.registry import build
 from withstand.core.runner import run
 from withstand.core.threat import Threat

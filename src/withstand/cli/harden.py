@@ -10,7 +10,7 @@ from withstand.cli.output import only_results_on_stdout, percent, print_json, pr
 
 if TYPE_CHECKING:
     from withstand.auditing.harden import Hardened
-    from withstand.core.records_harden import Standing
+    from withstand.core.harden_records import Standing
 
 
 Recipe = Annotated[
@@ -71,8 +71,9 @@ def harden(
 ) -> None:
     """Train a model to withstand a threat, and audit it before and after.
 
-    The best weights by accuracy under attack on validation samples are kept, and the last ones. The run folder holds
-    both, as ONNX too where the model can be captured, with the curves, two audits, a model card and a report.
+    The best weights on validation samples, by what the objective trains for, are kept, and the last ones. The run
+    folder holds both, as ONNX too where the model can be captured, with the curves, two audits, a model card and a
+    report.
     """
     import withstand
     from withstand.cli.harden_talk import talking

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from withstand.auditing.harden_talk import Talk
-    from withstand.core.records_harden import EpochRecord
+    from withstand.core.harden_records import EpochRecord
     from withstand.hardening.progress import Tick
 
 
@@ -58,7 +58,13 @@ class Bars(Lines):
 def line(record: "EpochRecord") -> str:
     """An epoch in one line."""
     parts = [f"epoch {record.epoch}: loss {record.loss:.4f}"]
-    shares = (("clean", record.clean), ("FGSM", record.fgsm), ("PGD", record.pgd), ("proved", record.interval))
+    shares = (
+        ("clean", record.clean),
+        ("FGSM", record.fgsm),
+        ("PGD", record.pgd),
+        ("proved", record.interval),
+        ("smoothed", record.smoothed),
+    )
     parts += [f"{name} {100 * share:.1f} %" for name, share in shares if share is not None]
     parts.append(f"rate {record.learning_rate:.2g}")
     parts += [] if record.radius is None else [f"radius {record.radius:.4g}"]

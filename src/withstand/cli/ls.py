@@ -1,12 +1,15 @@
 """`withstand ls`: the runs in a folder, or the methods that are installed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from withstand.cli.options import Json
 from withstand.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from withstand.auditing.listing import Listing
 
 KINDS = {
     "attacks": ("attack", "universal"),
@@ -29,7 +32,10 @@ def ls(
     methods: Annotated[bool, typer.Option("--methods", help="List all methods instead of runs.")] = False,
     json: Json = False,
 ) -> None:
-    """List runs with their numbers, or the installed methods."""
+    """List runs with their numbers, or the installed methods.
+
+    Runs are those of audit, attack, harden (the best weights on held-out samples) and smooth (statistics).
+    """
     if methods or (folder is not None and str(folder) in KINDS and not folder.is_dir()):
         _list_methods(KINDS.get(str(folder), ()), json)
         return
@@ -39,14 +45,21 @@ def ls(
     if json:
         print_json({"runs": [run.to_json() for run in runs]})
         return
-    columns = ("run", "model", "threat", "state", "n", "certified", "attacked")
-    print_table(columns, [(run.path, run.model, run.threat, run.state, *_numbers(run.summary)) for run in runs])
+    columns = ("run", "kind", "model", "threat", "state", "n", "clean", "certified", "attacked", "smoothed")
+    print_table(columns, [(run.path, run.kind, run.model, run.threat, run.state, *_numbers(run)) for run in runs])
 
 
-def _numbers(summary) -> tuple[object, object, object]:
-    if summary is None:
-        return None, None, None
-    return summary.n, f"{summary.certified_accuracy:.2%}", f"{summary.attacked_accuracy:.2%}"
+def _numbers(run: "Listing") -> tuple[object, ...]:
+    """Samples and shares of them; statistics of a smoothed model stand in a column of their own."""
+    if run.smoothed is not None:
+        vote = run.smoothed
+        radius = "" if vote.average_radius is None else f", l2 {vote.average_radius:.3g} on average"
+        return vote.n, None, None, None, f"{vote.clean_accuracy:.2%}{radius}"
+    found = run.summary or run.hardened
+    if found is None:
+        return (None,) * 5
+    shares = (found.clean_accuracy, found.certified_accuracy, found.attacked_accuracy)
+    return found.n, *(None if share is None else f"{share:.2%}" for share in shares), None
 
 
 def _list_methods(kinds: tuple[str, ...], json: bool) -> None:

@@ -11,8 +11,8 @@ from typing import IO, Any, TypeVar
 from pydantic import ValidationError
 
 from withstand.core.errors import InputError
+from withstand.core.harden_records import EpochRecord, HardenRecord
 from withstand.core.records import VERSION, Record, RunRecord, SampleRecord
-from withstand.core.records_harden import EpochRecord, HardenRecord
 
 R = TypeVar("R", bound=Record)
 

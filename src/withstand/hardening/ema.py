@@ -3,8 +3,13 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from withstand.hardening.loader import Loader
+
+RESTATED = 50
+"""Most batches from which the averaged copy's batch normalisation is measured anew; our own choice."""
 
 
 class Average:
@@ -13,7 +18,7 @@ class Average:
 
     decay: weight of the past. In the first steps it is smaller, (1 + step) / (10 + step), so that the random start is
     soon forgotten. The copy is a model to evaluate: other buffers follow the model's own, and batch normalisation has
-    statistics of the averaged weights once `restate` has run.
+    statistics of the averaged weights once `restated` has run.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -29,20 +34,21 @@ class Average:
         for mean, now in zip(self.module.buffers(), module.buffers()):
             mean.copy_(now)
 
-    def restate(self, batches: list[Tensor]) -> None:
-        """Measure the statistics of batch normalisation anew, as means over these batches of inputs; nothing happens in
-        models without it."""
+    def restated(self, loader: Loader) -> nn.Module:
+        """The averaged model, the statistics of its batch normalisation measured anew as means over up to `RESTATED`
+        batches of the first epoch."""
         norms = [part for part in self.module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
         if not norms:
-            return
-        momenta = [part.momentum for part in norms]
+            return self.module
+        momenta, device = [part.momentum for part in norms], next(self.module.parameters()).device
         for part in norms:
             part.reset_running_stats()
             part.momentum = None
             part.train()
         with torch.no_grad():
-            for x in batches:
-                self.module(x)
+            for index in range(min(RESTATED, len(loader))):
+                self.module(loader.at(0, index).x.to(device))
         for part, momentum in zip(norms, momenta):
             part.momentum = momentum
             part.eval()
+        return self.module

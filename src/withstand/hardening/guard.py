@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,12 @@ class Batch(NamedTuple):
     total: int
 
     def parts(self, count: int) -> list["Batch"]:
-        """The batch in so many parts of nearly equal size (fewer where there are fewer rows)."""
-        x, y, ids = (value.tensor_split(min(count, len(self.x))) for value in (self.x, self.y, self.ids))
-        return [Batch(*piece, self.total) for piece in zip(x, y, ids)]
+        """The batch in so many parts of nearly equal size (fewer where there are fewer rows), every `count`-th row in
+        each, so that rows with and without a label are shared out evenly."""
+        if count == 1:
+            return [self]
+        cut = [slice(first, None, count) for first in range(min(count, len(self.x)))]
+        return [Batch(self.x[rows], self.y[rows], self.ids[rows], self.total) for rows in cut]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

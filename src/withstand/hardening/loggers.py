@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 
 Callback = Callable[[EpochRecord], None]
 
@@ -25,9 +25,9 @@ def logger(name: str, folder: Path) -> Callback:
 
 def figures(record: EpochRecord) -> dict[str, float]:
     """The numbers of an epoch by name: `loss`, `loss/<part>` of what the objective tells, `accuracy/clean`,
-    `accuracy/fgsm`, `accuracy/pgd`, `accuracy/interval`, `learning_rate`, `radius`, `seconds` and `cpu_seconds`; those
-    it does not have are left out."""
-    rates = {f"accuracy/{name}": getattr(record, name) for name in ("clean", "fgsm", "pgd", "interval")}
+    `accuracy/fgsm`, `accuracy/pgd`, `accuracy/interval`, `accuracy/smoothed`, `learning_rate`, `radius`, `seconds` and
+    `cpu_seconds`; those it does not have are left out."""
+    rates = {f"accuracy/{name}": getattr(record, name) for name in ("clean", "fgsm", "pgd", "interval", "smoothed")}
     own = {name: getattr(record, name) for name in ("loss", "learning_rate", "radius", "seconds", "cpu_seconds")}
     told = {f"loss/{name}": figure for name, figure in record.logs.items()}
     return {name: figure for name, figure in {**own, **told, **rates}.items() if figure is not None}

@@ -16,8 +16,8 @@ T = TypeVar("T")
 NORMS = ("linf", "l2", "l1")
 """Threats that most objectives can take."""
 
-Judge = Literal["clean", "pgd", "interval"]
-"""Accuracy on clean samples, under PGD, or proved by interval bounds."""
+Judge = Literal["clean", "pgd", "interval", "smoothed"]
+"""Accuracy on clean samples, under PGD, proved by interval bounds, or of the vote under noise."""
 
 Model = Callable[[Tensor], Tensor]
 """From a batch [B, *shape] to logits [B, K]."""
@@ -37,9 +37,9 @@ class Objective:
     `objective(model, x, y, state)` does both; call backward on the value, step the optimiser, then `state.advance()`.
     x [B, *shape] are inputs in their natural domain, y int64 [B] their classes. norms: threats it can take (empty: the
     threat plays no part). unlabelled: rows without a label (y = -1) are welcome. coupled: the points of a row depend on
-    the other rows of its batch, so that they change when a batch is spread over processes. natural_at_zero: at a radius
-    of zero, and with its defaults, it is plain training, bit for bit. judged_by: the figure of the validation samples
-    that says which epoch's weights are the best.
+    the other rows of its batch, so that they change when a batch is spread over processes or cut into parts.
+    natural_at_zero: at a radius of zero, and with its defaults, it is plain training, bit for bit. judged_by: the
+    figure of the validation samples that says which epoch's weights are the best.
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
@@ -79,7 +79,12 @@ LossFunction = Callable[[Model, Tensor, Tensor, Tensor, State], Loss]
 
 
 class Addition:
-    """Something added to any objective: a penalty, another place to take the loss at, a change of the module."""
+    """Something added to any objective: a penalty, another place to take the loss at, a change of the module.
+
+    coupled: what it adds is no mean over rows, so that it changes when a batch is cut into parts.
+    """
+
+    coupled: ClassVar[bool] = False
 
     def prepare(self, module: nn.Module) -> None:
         """Change a fresh or given module before the training starts."""
@@ -111,8 +116,8 @@ class Combined(Objective):
 
     @property
     def coupled(self) -> bool:  # type: ignore[override]
-        """Whether the base looks for a row's points in the whole batch."""
-        return self.base.coupled
+        """Whether the base or an addition looks at the rows of a batch together."""
+        return self.base.coupled or any(one.coupled for one in self.additions)
 
     @property
     def replays(self) -> int:

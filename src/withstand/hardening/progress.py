@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 
 
 class Tick(NamedTuple):

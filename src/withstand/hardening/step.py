@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from withstand.core.errors import InputError
+from withstand.core.registry import name_of
 from withstand.hardening.loader import Batch
-from withstand.hardening.objective import Loss, Objective
+from withstand.hardening.objective import Combined, Loss, Objective
 from withstand.hardening.state import State
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -50,13 +51,19 @@ class Stepper:
     """Takes steps of an optimiser.
 
     accumulate: into how many parts a batch is cut, one after the other, their gradients added up; mean losses give the
-    same step as the uncut batch. clip: the largest length of the gradient of all weights (None: any). precision: of the
-    loss pass, by autocast (fp16 with a scaled loss); attacks stay in float32.
+    same step as the uncut batch. Batch normalisation that trains, and the penalties of certified training while the
+    radius grows, couple the rows of each part in place of those of the batch. clip: the largest length of the gradient
+    of all weights (None: any). precision: of the loss pass, by autocast (fp16 with a scaled loss); attacks stay in
+    float32.
+
+    Raises InputError where a batch is to be cut and the objective, or an addition, needs all of it.
     """
 
     def __init__(
         self, whole: Whole, optimiser: torch.optim.Optimizer, accumulate: int, clip: float | None, precision: Precision
     ) -> None:
+        if accumulate > 1:
+            _check_parts(whole.objective)
         self.state, self.optimiser = whole.state, optimiser
         self.accumulate, self.clip, self.precision = accumulate, clip, precision
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -124,6 +131,17 @@ class Stepper:
         held: list[object] = [None] * self.processes
         dist.all_gather_object(held, value)
         return held
+
+
+def _check_parts(objective: Objective) -> None:
+    """Raise InputError unless an objective gives the step of a batch from its parts."""
+    parts = [objective.base, *objective.additions] if isinstance(objective, Combined) else [objective]
+    whole = next((name_of(one) for one in parts if one.coupled or getattr(one, "replays", 1) > 1), None)
+    if whole is not None:
+        raise InputError(
+            f"A batch cannot be cut into parts for {whole!r}, which looks at all of its rows together or shows it "
+            "several times; leave accumulate at 1."
+        )
 
 
 def _shared(whole: Whole, device: torch.device) -> DistributedDataParallel:

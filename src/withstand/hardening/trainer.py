@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import EpochRecord
+from withstand.core.harden_records import EpochRecord
 from withstand.hardening import checkpoint
 from withstand.hardening.clock import Clock
 from withstand.hardening.ema import Average
@@ -25,13 +25,10 @@ from withstand.hardening.schedules import Ramp
 from withstand.hardening.state import State
 from withstand.hardening.step import Diverged, Precision, Stepper, Whole
 from withstand.hardening.trainable import check_batches, check_trainable
-from withstand.hardening.validate import Counts, Validation, count
+from withstand.hardening.validate import Validation, shares
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the folder."""
-
-RESTATED = 50
-"""Most batches from which the averaged copy's batch normalisation is measured anew; our own choice."""
 
 
 @dataclass(eq=False)
@@ -152,8 +149,9 @@ class Trainer:
     def _end_epoch(self, clock: Clock) -> None:
         """Validate, keep the weights, look for overfitting, and write it all down."""
         at = self.progress
+        self._check_weights()
         self.stepper.level(self.module)
-        evaluated = self._evaluated()
+        evaluated = self.module if self.mean is None else self.mean.restated(self.loader)
         record = self._record(evaluated, clock)
         at.last = frozen(evaluated.state_dict())
         finding = self._finding(record)
@@ -172,13 +170,6 @@ class Trainer:
         for callback in self.callbacks if self.stepper.rank == 0 else ():
             callback(record)
 
-    def _evaluated(self) -> nn.Module:
-        if self.mean is None:
-            return self.module
-        batches = min(RESTATED, len(self.loader))
-        self.mean.restate([self.loader.at(0, index).x.to(self.stepper.device) for index in range(batches)])
-        return self.mean.module
-
     def _record(self, module: nn.Module, clock: Clock) -> EpochRecord:
         at, stepper = self.progress, self.stepper
         names = sorted(at.logs)
@@ -187,13 +178,7 @@ class Trainer:
         )
         rates: dict[str, Any] = {}
         if self.validation is not None:
-            threat = self.validation.threat or self.state.threat
-            bound = base_of(self.objective).judged_by == "interval"
-            mine = count(module, self.validation, threat, stepper.rank, stepper.processes, bound)
-            right = Counts(*map(round, stepper.total([float(part) for part in mine])))
-            rates = {
-                name: getattr(right, name) / right.total for name in ("clean", "fgsm", "pgd", *["interval"] * bound)
-            }
+            rates = shares(module, self.validation, self.objective, self.state.threat, stepper)
         seconds, cpu_seconds = clock.passed()
         return EpochRecord(
             epoch=at.epoch + 1,
@@ -232,12 +217,16 @@ class Trainer:
         at, rate = self.progress, float(self.optimiser.param_groups[0]["lr"])
         place = None if self._path is None else self._path / CHECKPOINT
         attacks = bool(base_of(self.objective).norms)
-        return Diverged(advice(what, at.epoch, at.batch, rate, self.clip, self.precision, attacks, place))
+        batch = min(at.batch, len(self.loader) - 1)
+        return Diverged(advice(what, at.epoch, batch, rate, self.clip, self.precision, attacks, place))
+
+    def _check_weights(self) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.stepper.parameters):
+            raise self._diverged("a weight became NaN or infinite")
 
     def _save(self, clock: Clock) -> None:
         """Write a checkpoint. Raises Diverged, the one before kept, when a weight is no number."""
-        if not all(bool(p.isfinite().all()) for p in self.stepper.parameters):
-            raise self._diverged("a weight became NaN or infinite")
+        self._check_weights()
         if self._path is None:
             return
         at = self.progress

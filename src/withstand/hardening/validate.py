@@ -12,8 +12,12 @@ from withstand.core.attack import Attack
 from withstand.core.property import Argmax
 from withstand.core.runner import run
 from withstand.core.threat import Threat
+from withstand.hardening.objective import Objective, base_of
 from withstand.hardening.parts.live import live
 from withstand.hardening.parts.modes import watching
+from withstand.hardening.parts.noise import ForVote
+from withstand.hardening.step import Stepper
+from withstand.hardening.vote import vote
 
 
 class Validation(NamedTuple):
@@ -34,12 +38,13 @@ class Validation(NamedTuple):
 
 class Counts(NamedTuple):
     """How many of `total` samples are right when clean, under FGSM and under the attack, and how many interval bounds
-    prove (0 where that was not asked)."""
+    prove and the vote under noise withstands (0 where that was not asked)."""
 
     clean: int
     fgsm: int
     pgd: int
     interval: int
+    smoothed: int
     total: int
 
 
@@ -50,8 +55,10 @@ def count(
     rank: int = 0,
     processes: int = 1,
     interval: bool = False,
+    sigma: float | None = None,
 ) -> Counts:
-    """Count this process's share of the validation samples: every `processes`-th one. interval: bound them too.
+    """Count this process's share of the validation samples: every `processes`-th one. interval: bound them too. sigma:
+    let them be voted on too, under noise of this standard deviation.
 
     The module's modes, gradients and statistics stay. One step goes along the cross-entropy, as objectives' steps do.
     """
@@ -62,8 +69,22 @@ def count(
         one = run(FGSM(loss="ce"), module, x, y, threat, ids=ids)
         many = run(validation.attack, module, x, y, threat, ids=ids)
         proved = _proved(module, threat, x, y) if interval else 0
+        voted = 0 if sigma is None else int(vote(module, x, y, threat, sigma, ids).sum())
     right = int((one.clean_margin > 0).sum())
-    return Counts(right, int((one.margin > 0).sum()), int((many.margin > 0).sum()), proved, len(x))
+    return Counts(right, int((one.margin > 0).sum()), int((many.margin > 0).sum()), proved, voted, len(x))
+
+
+def shares(
+    module: nn.Module, validation: Validation, objective: Objective, threat: Threat, stepper: Stepper
+) -> dict[str, float]:
+    """Shares of the validation samples, over all processes, by the names of an `EpochRecord`; what the objective is
+    judged by is among them. threat: where the validation has none of its own."""
+    base, threat = base_of(objective), validation.threat or threat
+    judge = base.judged_by
+    sigma = base.sigma if isinstance(base, ForVote) and judge == "smoothed" else None
+    mine = count(module, validation, threat, stepper.rank, stepper.processes, judge == "interval", sigma)
+    right = Counts(*map(round, stepper.total([float(part) for part in mine])))
+    return {name: getattr(right, name) / right.total for name in dict.fromkeys(("clean", "fgsm", "pgd", judge))}
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from withstand.core.errors import InputError
-from withstand.core.records_harden import HardenRecord, Standing
+from withstand.core.harden_records import HardenRecord, Standing
 from withstand.reporting.harden import Training, lines, progress, read_training, verdict
 from withstand.reporting.words import duration
 

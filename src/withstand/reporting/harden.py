@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from withstand.core.harden_records import EpochRecord, HardenRecord, Standing
 from withstand.core.records import Check
-from withstand.core.records_harden import EpochRecord, HardenRecord, Standing
 from withstand.core.run_files import is_harden_run, read_epoch_records, read_harden_record
 from withstand.reporting.run import Run, read_run
 from withstand.reporting.words import number, percent

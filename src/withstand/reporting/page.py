@@ -56,56 +56,44 @@ def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> P
 
 def render(run: Run) -> str:
     """The HTML page of one run."""
-    script = _asset("table.js")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            run=run,
-            record=run.record,
-            plan=run.record.plan,
-            origin=run.record.origin,
-            summary=run.summary,
-            headline=words.headline(run),
-            incomplete=words.incomplete(run),
-            population=words.population(run),
-            command=words.command(run.record.plan),
-            figure=figures.envelope(run),
-            witnesses=worst(run),
-            galleries=galleries(run),
-            table=table(run),
-            methods=methods(run),
-            css=_asset("page.css"),
-            script=script,
-            script_hash=_hash(script),
-        )
+    return _filled(
+        "report.html.j2",
+        script="table.js",
+        run=run,
+        record=run.record,
+        plan=run.record.plan,
+        origin=run.record.origin,
+        summary=run.summary,
+        headline=words.headline(run),
+        incomplete=words.incomplete(run),
+        population=words.population(run),
+        command=words.command(run.record.plan),
+        figure=figures.envelope(run),
+        witnesses=worst(run),
+        galleries=galleries(run),
+        table=table(run),
+        methods=methods(run),
     )
 
 
 def render_smoothed(run: SmoothedRun) -> str:
     """The HTML page of one run of randomised smoothing."""
-    script = _asset("table.js")
-    return (
-        _environment()
-        .get_template("smoothed.html.j2")
-        .render(
-            run=run,
-            record=run.record,
-            plan=run.record.plan,
-            origin=run.record.origin,
-            summary=run.summary,
-            headline=smoothed.headline(run),
-            notice=smoothed.notice(run),
-            together=smoothed.together(run),
-            parts=smoothed.parts(run),
-            meaning=smoothed.MEANING,
-            command=smoothed.command(run.record.plan),
-            figure=figures.smoothed_curve(run),
-            table=smoothed.table(run),
-            css=_asset("page.css"),
-            script=script,
-            script_hash=_hash(script),
-        )
+    return _filled(
+        "smoothed.html.j2",
+        script="table.js",
+        run=run,
+        record=run.record,
+        plan=run.record.plan,
+        origin=run.record.origin,
+        summary=run.summary,
+        headline=smoothed.headline(run),
+        notice=smoothed.notice(run),
+        together=smoothed.together(run),
+        parts=smoothed.parts(run),
+        meaning=smoothed.MEANING,
+        command=smoothed.command(run.record.plan),
+        figure=figures.smoothed_curve(run),
+        table=smoothed.table(run),
     )
 
 
@@ -113,24 +101,25 @@ def render_training(training: Training, home: Path) -> str:
     """The HTML page of a training run; `home` is the folder the page will lie in, for its links."""
     record, audits = training.record, training.audits
     titles = [name for name, run in (("before", training.before), ("after", training.after)) if run is not None]
-    return (
-        _environment()
-        .get_template("harden.html.j2")
-        .render(
-            training=training,
-            record=record,
-            headline=harden.headline(training),
-            progress=harden.progress(training),
-            lines=harden.lines(training),
-            masking=harden.masking_rows(training),
-            verdicts=[harden.verdict(one) for one in (record.before, record.after)],
-            curves=training_curves(training),
-            envelopes=figures.side_by_side(audits, titles),
-            runs=list(zip(titles, audits, _links(audits, home), strict=True)),
-            css=_asset("page.css"),
-            script_hash=None,
-        )
+    return _filled(
+        "harden.html.j2",
+        training=training,
+        record=record,
+        headline=harden.headline(training),
+        progress=harden.progress(training),
+        lines=harden.lines(training),
+        masking=harden.masking_rows(training),
+        verdicts=[harden.verdict(one) for one in (record.before, record.after)],
+        curves=training_curves(training),
+        envelopes=figures.side_by_side(audits, titles),
+        runs=list(zip(titles, audits, _links(audits, home), strict=True)),
     )
+
+
+def render_several(runs: list[Run], home: Path) -> str:
+    """The HTML page of several runs; `home` is the folder the page will lie in, for its links."""
+    links = _links(runs, home)
+    return _filled("several.html.j2", runs=list(zip(runs, links, strict=True)), figure=figures.side_by_side(runs))
 
 
 def _links(runs: list[Run], home: Path) -> list[str | None]:
@@ -139,18 +128,12 @@ def _links(runs: list[Run], home: Path) -> list[str | None]:
     return [Path(path.relpath(page, home)).as_posix() if page.is_file() else None for page in pages]
 
 
-def render_several(runs: list[Run], home: Path) -> str:
-    """The HTML page of several runs; `home` is the folder the page will lie in, for its links."""
-    links = _links(runs, home)
+def _filled(template: str, script: str | None = None, **values: object) -> str:
+    """A template with its values, the style, and the script (none named: none) with the hash that admits it."""
+    text = None if script is None else _asset(script)
+    admitted = None if text is None else _hash(text)
     return (
-        _environment()
-        .get_template("several.html.j2")
-        .render(
-            runs=list(zip(runs, links, strict=True)),
-            figure=figures.side_by_side(runs),
-            css=_asset("page.css"),
-            script_hash=None,
-        )
+        _environment().get_template(template).render(values, css=_asset("page.css"), script=text, script_hash=admitted)
     )
 
 

@@ -1,15 +1,25 @@
 """The curves of a training run: loss and accuracies on validation over the epochs."""
 
-from withstand.core.records_harden import EpochRecord
-from withstand.reporting.figures import ATTACKED, CERTIFIED, INK, Figure, drawn
+from withstand.core.harden_records import EpochRecord
+from withstand.reporting.figures import ATTACKED, CERTIFIED, INK, SMOOTHED, Figure, drawn
 from withstand.reporting.harden import Training
 
 ACCURACIES = (
     ("clean", "clean", CERTIFIED, "o-"),
     ("pgd", "PGD", ATTACKED, "v-"),
     ("fgsm", "one step", INK, "s:"),
+    ("interval", "proved by intervals", CERTIFIED, "^:"),
+    ("smoothed", "vote under noise", SMOOTHED, "D-"),
 )
 """Field of an epoch, its name, its colour and its form in the drawing."""
+
+TOLD = (
+    ("clean", "clean accuracy"),
+    ("pgd", "PGD accuracy"),
+    ("interval", "share proved by intervals"),
+    ("smoothed", "accuracy of the vote under noise"),
+)
+"""Field of an epoch and its name in the sentence."""
 
 
 def training_curves(training: Training) -> Figure | None:
@@ -55,7 +65,7 @@ def _dress(axes) -> None:
 def _sentence(epochs: list[EpochRecord], best: int | None) -> str:
     first, last = epochs[0], epochs[-1]
     text = f"Training loss from {first.loss:.3g} in epoch {first.epoch} to {last.loss:.3g} in epoch {last.epoch}"
-    for name, label in (("clean", "clean"), ("pgd", "PGD")):
+    for name, label in TOLD:
         if getattr(last, name) is not None:
-            text += f"; {label} accuracy on validation {getattr(last, name):.3f} in the last"
+            text += f"; {label} on validation {getattr(last, name):.3f} in the last"
     return text + (f"; the best weights are of epoch {best}." if best is not None else ".")

@@ -1,7 +1,7 @@
 """Adversarial weight perturbation: the loss where the weights, too, are moved against the model."""
 
 import copy
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Lt
@@ -23,6 +23,8 @@ class AWP(Addition):
     needs `State.done` (the authors' 10 of 200 epochs for TRADES are 0.05). In several processes each moves the weights
     by its own part of the batch.
     """
+
+    coupled: ClassVar[bool] = True
 
     gamma: NonNegative = 0.005
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0

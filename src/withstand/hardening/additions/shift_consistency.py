@@ -1,5 +1,7 @@
 """Shift consistency: attacks should move the features of a class all alike."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class ShiftConsistency(Addition):
     is not checked against its text. Features are what enters the last linear layer. A class with one row in the batch
     adds nothing. weight: 0.1, our choice. It costs two more passes of the model, which leave its statistics alone.
     """
+
+    coupled: ClassVar[bool] = True
 
     weight: NonNegative = 0.1
 

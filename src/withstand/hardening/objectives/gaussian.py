@@ -5,14 +5,13 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from withstand.core.registry import NonNegative
-from withstand.hardening.objective import Loss, Model, Objective, objective
-from withstand.hardening.parts.noise import noise
+from withstand.hardening.objective import Loss, Model, objective
+from withstand.hardening.parts.noise import ForVote, noise
 from withstand.hardening.state import State
 
 
 @objective
-class Gaussian(Objective):
+class Gaussian(ForVote):
     """Cross-entropy of inputs with Gaussian noise, fresh in every step: the base of a model that `withstand smooth`
     certifies with the same sigma (Cohen et al. 2019, arXiv:1902.02918).
 
@@ -21,8 +20,6 @@ class Gaussian(Objective):
     """
 
     norms: ClassVar[tuple[str, ...]] = ()
-
-    sigma: NonNegative = 0.25
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:
         """The inputs with noise."""

@@ -5,15 +5,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from withstand.core.registry import NonNegative
-from withstand.hardening.objective import Loss, Model, Objective, objective
+from withstand.hardening.objective import Loss, Model, objective
 from withstand.hardening.parts.divergence import divergence
 from withstand.hardening.parts.labelled import labelled_cross_entropy
-from withstand.hardening.parts.noise import noise
+from withstand.hardening.parts.noise import ForVote, noise
 from withstand.hardening.state import State
 
 
 @objective
-class Stability(Objective):
+class Stability(ForVote):
     """Cross-entropy of the clean inputs plus beta times the divergence of the model's answers under Gaussian noise from
     those there (Zheng et al. 2016, arXiv:1604.04326): TRADES with noise in place of an attack, as in the code of Carmon
     et al. 2019 (arXiv:1905.13736), and another base for `withstand smooth`.
@@ -25,7 +25,6 @@ class Stability(Objective):
     norms: ClassVar[tuple[str, ...]] = ()
     unlabelled = True
 
-    sigma: NonNegative = 0.25
     beta: NonNegative = 6.0
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, state: State) -> Tensor:

@@ -18,8 +18,8 @@ class EpochRecord(Record):
     epoch: 1 for the first. step: optimiser steps done since the beginning. learning_rate, radius: at the end of the
     epoch; radius is what the objective trained at (None: it has none). loss: mean over the epoch's batches. logs: what
     the objective tells besides, by name. clean, pgd, fgsm: accuracies on the validation samples; interval: the share of
-    them that interval bounds prove (None: not measured in this epoch). seconds, cpu_seconds: of this epoch, validation
-    included.
+    them that interval bounds prove; smoothed: the share on which the vote under noise seems to withstand the threat, an
+    estimate (None: not measured in this epoch). seconds, cpu_seconds: of this epoch, validation included.
     """
 
     epoch: int
@@ -32,6 +32,7 @@ class EpochRecord(Record):
     pgd: float | None = None
     fgsm: float | None = None
     interval: float | None = None
+    smoothed: float | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
