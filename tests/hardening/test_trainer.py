@@ -12,6 +12,7 @@ from training import ROWS, Replaying, adam, digits, network, plain, replayed
 
 from withstand.core.errors import InputError
 from withstand.core.harden_records import EpochRecord
+from withstand.core.spatial import Flow
 from withstand.hardening.loader import Loader
 from withstand.hardening.objective import Loss, Model, Objective, build_objective
 from withstand.hardening.progress import Tick
@@ -232,6 +233,13 @@ def refused(**changed: Any) -> str:
     with pytest.raises(InputError) as caught:
         Trainer(**{**settings, **changed})
     return str(caught.value)
+
+
+def test_a_threat_in_which_epochs_cannot_be_judged_is_refused() -> None:
+    x, y = digits()
+    said = refused(state=State(Flow(0.3), seed=0), validation=Validation(x[:20], y[:20]))
+    assert said.startswith("Epochs are judged by fgsm, which works for linf")
+    assert "not for flow" in said
 
 
 class Cut(nn.Module):

@@ -25,7 +25,7 @@ from withstand.hardening.schedules import Ramp
 from withstand.hardening.state import State
 from withstand.hardening.step import Diverged, Precision, Stepper, Whole
 from withstand.hardening.trainable import check_batches, check_trainable
-from withstand.hardening.validate import Validation, shares
+from withstand.hardening.validate import Validation, check_validation, shares
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the folder."""
@@ -75,6 +75,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         check_threat(self.objective, self.state)
+        if self.validation is not None:
+            check_validation(self.validation, self.state.threat)
         check_trainable(self.module, self.optimiser, self.loader.x, self.loader.y)
         if self.loader.unlabelled is not None and not base_of(self.objective).unlabelled:
             raise InputError("The objective learns from labelled rows only; leave out the unlabelled ones.")

@@ -9,7 +9,9 @@ from withstand.attacks.fgsm import FGSM
 from withstand.attacks.pgd import PGD
 from withstand.bounds import lower_bound
 from withstand.core.attack import Attack
+from withstand.core.errors import InputError
 from withstand.core.property import Argmax
+from withstand.core.registry import name_of
 from withstand.core.runner import run
 from withstand.core.threat import Threat
 from withstand.hardening.objective import Objective, base_of
@@ -46,6 +48,17 @@ class Counts(NamedTuple):
     interval: int
     smoothed: int
     total: int
+
+
+def check_validation(validation: Validation, threat: Threat) -> None:
+    """Raise InputError when epochs cannot be judged in the threat that is trained against."""
+    norm = (validation.threat or threat).norm
+    for attack in (FGSM(loss="ce"), validation.attack):
+        if norm not in attack.norms:
+            raise InputError(
+                f"Epochs are judged by {name_of(attack)}, which works for {', '.join(attack.norms)}, not for {norm}; "
+                "choose one of these threats."
+            )
 
 
 def count(
