@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 import withstand
 from withstand.bounds import lower_bound
@@ -32,7 +31,7 @@ AUDITED = 1000
 RESULTS = Path(__file__).parent / "results" / "harden.json"
 
 _ATTACKED = Recipe("", epochs=10, batch=128, rate=2e-3, ramp=(0.0, 0.3), clip=10.0)
-_PROVED = Recipe("", epochs=30, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), widen=1.12, clip=10.0)
+_PROVED = Recipe("", epochs=20, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), widen=1.12, clip=10.0)
 ROWS: dict[str, Recipe] = {
     "natural": replace(_ATTACKED, objective="natural"),
     "fast": replace(_ATTACKED, objective="fast:step=1", peak=0.3, ramp=(0.0, 0.6)),
@@ -44,15 +43,30 @@ ROWS: dict[str, Recipe] = {
 }
 
 
-def cnn_a(normalised: bool) -> nn.Sequential:
-    """CNN-A, 166,406 weights; normalised: with batch normalisation before each ReLU, 296 more."""
+def cnn_a() -> nn.Sequential:
+    """What is trained against attacks: 166,406 weights."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1568, 100),
+        nn.ReLU(),
+        nn.Linear(100, 10),
+    )
+
+
+def cnn_b() -> nn.Sequential:
+    """What is trained to be proved by intervals: a first layer at full resolution, which can tell black from white
+    before anything is mixed, then as `cnn_a`, with batch normalisation: 167,518 weights."""
     layers = [
-        [nn.Conv2d(1, 16, 4, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()],
+        [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()],
+        [nn.Conv2d(4, 16, 4, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()],
         [nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten()],
         [nn.Linear(1568, 100), nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 10)],
     ]
-    parts = [part for layer in layers for part in layer]
-    return nn.Sequential(*(part for part in parts if normalised or not isinstance(part, _BatchNorm)))
+    return nn.Sequential(*(part for layer in layers for part in layer))
 
 
 def clean_accuracy(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
@@ -75,7 +89,7 @@ def train(name: str, data: str, out: Path, epochs: int | None) -> dict[str, obje
     """One row of the table."""
     recipe = ROWS[name] if epochs is None else replace(ROWS[name], epochs=epochs)
     torch.manual_seed(0)
-    model = cnn_a(normalised=recipe.objective.partition(":")[0] in CERTIFIED)
+    model = cnn_b() if recipe.objective.partition(":")[0] in CERTIFIED else cnn_a()
     result = withstand.harden(
         model, data, THREAT, recipe=recipe, limit=AUDITED, out=out / name, resume=(out / name / "run.json").exists()
     )

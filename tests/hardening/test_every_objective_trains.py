@@ -15,9 +15,10 @@ from withstand.builtin.digits import digits_split
 from withstand.builtin.models import architecture
 from withstand.core.registry import build, components
 from withstand.core.runner import run
-from withstand.hardening.objective import Objective, build_objective
+from withstand.hardening.objective import Combined, Objective, build_objective
 from withstand.hardening.parts.certified import Certified
 from withstand.hardening.state import State
+from withstand.hardening.vote import vote
 
 LINF, L2 = "linf:0.15", "l2:1"
 QUICK = {
@@ -45,12 +46,18 @@ BANDS = {
     "wrm": (0.84, 0.38),
     "feature-scatter": (0.9, 0.37),
     "atld": (0.87, 0.29),
+    "gaussian": (0.9, 0.25),
+    "stability": (0.91, 0.35),
+    "smooth-adv": (0.83, 0.39),
     "awp": (0.89, 0.5),
     "shift-consistency": (0.9, 0.49),
     "weight-l1": (0.88, 0.44),
     "weight-correlation": (0.89, 0.49),
 }
-"""Name to the least accuracy on the held-out digits, clean and under PGD; of others only the former, 0.8."""
+"""Name to the least accuracy on the held-out digits, clean and under PGD; of other additions 0.8 and 0.3."""
+
+VOTED = {"gaussian": 0.61, "stability": 0.67, "smooth-adv": 0.63}
+"""Name to the least share of them on which the vote under noise seems to withstand l2:0.4; natural training: 0.56."""
 
 LONG = (
     *(
@@ -112,27 +119,34 @@ def accuracies(model: nn.Module, threat: str = LINF) -> tuple[float, float]:
     return float(right.double().mean()), float((right & ~found.refuted).double().mean())
 
 
-def hardened(name: str, additions: tuple[str, ...] = (), steps: int = 100) -> tuple[float, float]:
+def voted(model: nn.Module) -> float:
+    """The share of held-out digits on which the vote seems to withstand l2:0.4."""
+    _, (x, y) = digits_split()
+    return float(vote(model, x[:300], y[:300], State("l2:0.4").threat, 0.25, range(300)).double().mean())
+
+
+def hardened(name: str, additions: tuple[str, ...] = ()) -> nn.Module:
     objective = build_objective(QUICK.get(name, name), additions)
     (x, y), _ = digits_split()
     threat = LINF if not objective.norms or "linf" in objective.norms else L2
-    model = trained(objective, threat, x, y, steps, fresh())
-    if hasattr(objective, "finish"):
-        objective.finish(model)  # type: ignore[attr-defined]
-    return accuracies(model)
+    model = trained(objective, threat, x, y, 100, fresh())
+    if isinstance(objective, Combined):
+        objective.finish(model)
+    return model
 
 
 @pytest.mark.parametrize("name", often([name for name in components("objective") if name not in ON_BOUNDS]))
 def test_an_objective_trains_to_its_band(name: str) -> None:
-    clean, attacked = hardened(name)
-    least = BANDS.get(name, (0.8, 0.0))
-    assert clean >= least[0]
-    assert attacked >= least[1]
+    model = hardened(name)
+    clean, attacked = accuracies(model)
+    assert clean >= BANDS[name][0]
+    assert attacked >= BANDS[name][1]
+    assert name not in VOTED or voted(model) >= VOTED[name]
 
 
 @pytest.mark.parametrize("name", often(list(components("addition"))))
 def test_pgd_training_with_an_addition_trains_to_its_band(name: str) -> None:
-    clean, attacked = hardened("pgd", (QUICK.get(name, name),))
+    clean, attacked = accuracies(hardened("pgd", (QUICK.get(name, name),)))
     least = BANDS.get(name, (0.8, 0.3))
     assert clean >= least[0]
     assert attacked >= least[1]
