@@ -1,10 +1,11 @@
 """Train networks for MNIST by several recipes, and tell what each withstands at linf 0.3, with time and memory.
 
-Usage: python benchmarks/harden.py MNIST.npz [--rows NAME ...] [--epochs N] [--out DIR] [--json FILE] [--reference ONNX]
+    OMP_NUM_THREADS=1 python benchmarks/harden.py [../shared/data/mnist.npz] [--rows NAME ...] [--out runs/mnist]
 
-Each row runs in a process of its own, so that its peak memory is its own. Run folders go to DIR (runs/mnist) and are
-resumed. Attacked and certified accuracy are those of an audit on the first 1,000 test images, clean accuracy is
-of all 10,000. `--reference` audits a stored network in the same way, for comparison.
+Each row runs in a process of its own, so that its peak memory is its own; run folders are gone on with, and figures
+kept in `--json` are replaced row by row. Attacked and certified accuracy are those of an audit on the first 1,000 test
+images, clean accuracy is of all 10,000. `--reference` names stored networks that are audited in the same way, for
+comparison (two of the folder `shared`; none where no name follows).
 """
 
 import argparse
@@ -29,6 +30,8 @@ from withstand.io.models import load_model
 THREAT = "linf:0.3"
 AUDITED = 1000
 RESULTS = Path(__file__).parent / "results" / "harden.json"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+STORED = [str(SHARED / "models" / name) for name in ("mnist-pgd-0.3.onnx", "mnist-cnn-small-cert.onnx")]
 
 _ATTACKED = Recipe("", epochs=10, batch=128, rate=2e-3, ramp=(0.0, 0.3), clip=10.0)
 _PROVED = Recipe("", epochs=20, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), widen=1.12, clip=10.0)
@@ -148,14 +151,17 @@ def keep(file: Path, name: str, row: dict[str, object]) -> None:
 def main() -> int:
     """Run the rows asked for, keep their figures and print all that are held."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", help="an npz file with x_train, y_train, x_test and y_test")
+    parser.add_argument("data", nargs="?", default=str(SHARED / "data" / "mnist.npz"))
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--json", type=Path, default=RESULTS)
-    parser.add_argument("--reference", nargs="*", default=[], metavar="ONNX")
+    parser.add_argument("--reference", nargs="*", default=STORED, metavar="ONNX")
     parser.add_argument("--alone", choices=ROWS, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if not Path(asked.data).is_file():
+        print(f"There is no {asked.data}; give an npz file with x_train, y_train, x_test and y_test.", file=sys.stderr)
+        return 2
     if asked.alone:
         print(json.dumps(train(asked.alone, asked.data, asked.out, asked.epochs)))
         return 0
