@@ -24,7 +24,7 @@ from withstand.bounds import lower_bound
 from withstand.core.property import Argmax
 from withstand.core.threat_text import parse_threat
 from withstand.hardening.recipe import Recipe
-from withstand.hardening.recipes import CERTIFIED
+from withstand.hardening.recipes import CERTIFIED, recipe_for
 from withstand.io.data import load_data
 from withstand.io.models import load_model
 
@@ -38,7 +38,7 @@ _ATTACKED = Recipe("", epochs=10, batch=128, rate=2e-3, ramp=(0.0, 0.3), clip=10
 _PROVED = Recipe("", epochs=30, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), widen=1.12, clip=10.0)
 ROWS: dict[str, Recipe] = {
     "natural": replace(_ATTACKED, objective="natural"),
-    "fast": replace(_ATTACKED, objective="fast:step=1", peak=0.3, ramp=(0.0, 0.6)),
+    "fast": recipe_for("fast", "mnist"),
     "pgd": replace(_ATTACKED, objective="pgd:steps=7"),
     "trades": replace(_ATTACKED, objective="trades:beta=3,steps=7,step=0.25"),
     "ibp": replace(_PROVED, objective="ibp:start=shi,clean=0"),
