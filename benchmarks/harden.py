@@ -30,6 +30,8 @@ from withstand.io.models import load_model
 
 THREAT = "linf:0.3"
 AUDITED = 1000
+SEEDS = 3
+"""Most trainings of a row: one that the guard against catastrophic overfitting stops is done anew with another seed."""
 RESULTS = Path(__file__).parent / "results" / "harden.json"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STORED = [str(SHARED / "models" / name) for name in ("mnist-pgd-0.3.onnx", "mnist-cnn-small-cert.onnx")]
@@ -77,15 +79,21 @@ def interval_share(model: str, x: torch.Tensor, y: torch.Tensor) -> float:
 def train(name: str, data: str, out: Path, epochs: int | None) -> dict[str, object]:
     """One row of the table."""
     recipe = ROWS[name] if epochs is None else replace(ROWS[name], epochs=epochs)
-    torch.manual_seed(0)
-    model = cnn_a(normalised=recipe.objective.partition(":")[0] in CERTIFIED)
-    result = withstand.harden(
-        model, data, THREAT, recipe=recipe, limit=AUDITED, out=out / name, resume=(out / name / "run.json").exists()
-    )
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        model = cnn_a(normalised=recipe.objective.partition(":")[0] in CERTIFIED)
+        folder = out / f"{name}-{seed}"
+        resume = (folder / "run.json").exists()
+        result = withstand.harden(
+            model, data, THREAT, recipe=recipe, limit=AUDITED, out=folder, resume=resume, seed=seed
+        )
+        if result.epochs == recipe.epochs:
+            break
     test = load_data(f"{data}[x_test,y_test]")
     x, y = test.x[:, None], test.y
     return {
         "recipe": str(recipe),
+        "seed": seed,
         "clean": clean_accuracy(result.module, x, y),
         "pgd": result.after.pgd_accuracy,
         "attacked": result.attacked_accuracy,
@@ -115,7 +123,7 @@ def reference(model: str, data: str, out: Path) -> dict[str, object]:
 
 def table(held: dict[str, dict[str, object]]) -> str:
     """The rows in Markdown."""
-    columns = ("clean", "attacked", "certified", "interval", "epochs", "minutes", "cpu_minutes", "peak_memory_mb")
+    columns = "seed clean attacked certified interval epochs minutes cpu_minutes peak_memory_mb".split()
     lines = ["| row | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in held.items():
         cells = [row.get(column) for column in columns]
