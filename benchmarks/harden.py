@@ -123,7 +123,8 @@ def reference(model: str, data: str, out: Path) -> dict[str, object]:
 
 def table(held: dict[str, dict[str, object]]) -> str:
     """The rows in Markdown."""
-    columns = "seed clean attacked certified interval epochs minutes cpu_minutes peak_memory_mb".split()
+    accuracies, costs = ("clean", "attacked", "certified", "interval"), ("minutes", "cpu_minutes", "peak_memory_mb")
+    columns = ("seed", "epochs", *accuracies, *costs)
     lines = ["| row | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in held.items():
         cells = [row.get(column) for column in columns]
