@@ -101,12 +101,18 @@ def test_points_of_a_linear_model_are_the_worst_for_its_smoothed_form() -> None:
     torch.testing.assert_close(at, x + 0.8 * way)
 
 
-def test_a_walk_climbs_the_loss_of_the_smoothed_model_under_its_own_draws() -> None:
+def three_classes(rows: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A small network, inputs and the labels it gives them, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 3)).double()
-    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.randn(rows, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = model(x).argmax(1)
+    return model, x, y
+
+
+def test_a_walk_climbs_the_loss_of_the_smoothed_model_under_its_own_draws() -> None:
+    model, x, y = three_classes(30)
     objective = SmoothAdv(sigma=0.4, draws=3, steps=5)
     state = State(L2(0.6, EVERYWHERE), seed=5)
 
@@ -159,11 +165,7 @@ def test_ddn_finds_the_nearest_point_where_the_vote_of_a_linear_model_is_lost(ra
 
 
 def test_ddn_is_the_plain_loop_on_the_vote_of_several_draws() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 3)).double()
-    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    y = model(x).argmax(1)
+    model, x, y = three_classes(60)
     state = State(L2(0.6, EVERYWHERE), seed=5)
     at = SmoothAdv(sigma=0.4, draws=3, steps=8, walk="ddn").find(model, x, y, state)
     drawn, stays = noise(x, state, 0.4, 3), 0
