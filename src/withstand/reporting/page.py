@@ -56,14 +56,9 @@ def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> P
 
 def render(run: Run) -> str:
     """The HTML page of one run."""
-    return _filled(
+    return _filled_by(
+        run,
         "report.html.j2",
-        script="table.js",
-        run=run,
-        record=run.record,
-        plan=run.record.plan,
-        origin=run.record.origin,
-        summary=run.summary,
         headline=words.headline(run),
         incomplete=words.incomplete(run),
         population=words.population(run),
@@ -78,14 +73,9 @@ def render(run: Run) -> str:
 
 def render_smoothed(run: SmoothedRun) -> str:
     """The HTML page of one run of randomised smoothing."""
-    return _filled(
+    return _filled_by(
+        run,
         "smoothed.html.j2",
-        script="table.js",
-        run=run,
-        record=run.record,
-        plan=run.record.plan,
-        origin=run.record.origin,
-        summary=run.summary,
         headline=smoothed.headline(run),
         notice=smoothed.notice(run),
         together=smoothed.together(run),
@@ -126,6 +116,13 @@ def _links(runs: list[Run], home: Path) -> list[str | None]:
     """Where the pages of the runs lie, as seen from a folder; None where there is none."""
     pages = [run.folder / "report.html" for run in runs]
     return [Path(path.relpath(page, home)).as_posix() if page.is_file() else None for page in pages]
+
+
+def _filled_by(run: Run | SmoothedRun, template: str, **values: object) -> str:
+    """A template with the parts of a run's record and values of its own; its table of samples has a script."""
+    record = run.record
+    parts = {"run": run, "record": record, "plan": record.plan, "origin": record.origin, "summary": run.summary}
+    return _filled(template, script="table.js", **parts, **values)
 
 
 def _filled(template: str, script: str | None = None, **values: object) -> str:
