@@ -36,15 +36,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 STORED = [str(SHARED / "models" / name) for name in ("mnist-pgd-0.3.onnx", "mnist-cnn-small-cert.onnx")]
 
 _ATTACKED = Recipe("", epochs=10, batch=128, rate=2e-3, ramp=(0.0, 0.3), clip=10.0)
-_PROVED = Recipe("", epochs=30, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), widen=1.12, clip=10.0)
+_PROVED = Recipe("", epochs=30, batch=128, rate=3e-3, peak=0.3, ramp=(0.05, 0.4), clip=10.0)
 ROWS: dict[str, Recipe] = {
     "natural": replace(_ATTACKED, objective="natural"),
     "fast": replace(_ATTACKED, objective="fast:step=1", peak=0.3, ramp=(0.0, 0.6)),
     "pgd": replace(_ATTACKED, objective="pgd:steps=7"),
     "trades": replace(_ATTACKED, objective="trades:beta=3,steps=7,step=0.25"),
-    "ibp": replace(_PROVED, objective="ibp:start=shi,clean=0"),
-    "crown-ibp": replace(_PROVED, objective="crown-ibp:start=shi,clean=0"),
-    "mtl-ibp": replace(_PROVED, objective="mtl-ibp:start=shi,alpha=0.8,steps=2,step=0.75"),
+    "ibp": replace(_PROVED, objective="ibp:start=shi,clean=0", widen=1.12),
+    "crown-ibp": replace(_PROVED, objective="crown-ibp:start=shi,clean=0", widen=1.12),
+    "mtl-ibp": replace(_PROVED, objective="mtl-ibp:start=shi,alpha=0.9,steps=1,step=1"),
 }
 
 
