@@ -90,27 +90,26 @@ def test_a_torn_file_is_gone_on_with(cut: int, withstand: Command) -> None:
     assert file.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
 
 
-def kill_after_three(event: Any) -> None:
-    if event.done == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+def smooth_until_killed(out: Path) -> None:
+    def kill(event: Any) -> None:
+        if event.done == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    library.smooth("digits-cnn", "digits", sigma=0.25, n=300, limit=6, out=out, progress=kill)
 
 
-def smooth_some(out: Path | None, progress: Any = None) -> Any:
-    return library.smooth("digits-cnn", "digits", sigma=0.25, n=300, limit=6, out=out, progress=progress)
-
-
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    running = get_context("spawn").Process(target=smooth_some, args=(out, kill_after_three))
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, withstand: Command) -> None:
+    file = tmp_path / "run" / "smooth.jsonl"
+    running = get_context("forkserver").Process(target=smooth_until_killed, args=(file.parent,))
     running.start()
     running.join()
     assert running.exitcode == -signal.SIGKILL
-    before = (out / "smooth.jsonl").read_bytes()
-    assert 2 <= before.count(b"\n") <= 3
-    resumed, whole = smooth_some(out), smooth_some(None)
-    assert (out / "smooth.jsonl").read_bytes().startswith(before)
-    assert timeless(resumed.to_json()["samples"]) == timeless(whole.to_json()["samples"])
-    assert resumed.state == "complete"
+    before = file.read_bytes()
+    assert before.count(b"\n") == 3
+    resumed, whole = withstand(*ASK, "--out", "run", "--json").json, withstand(*ASK, "--json").json
+    assert file.read_bytes().startswith(before)
+    assert timeless(resumed["samples"]) == timeless(whole["samples"])
+    assert resumed["state"] == "complete"
 
 
 def test_ctrl_c_leaves_a_valid_partial_run(tmp_path: Path) -> None:
