@@ -9,6 +9,7 @@ from withstand.attacks.parts.labels import Hunt, bisect, first_violation, length
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 WINDOW = 10
@@ -58,7 +59,7 @@ def _turned(delta: Tensor, distance: Tensor, step: Tensor, rng: RowRandom) -> Te
     """The change delta [B, *shape], turned in a random direction by a step in distances, as long as before."""
     side = rng.normal(tuple(delta.shape[1:]), delta.dtype)
     unit = delta / rowwise(distance, delta)
-    along = (side * unit).flatten(1).double().sum(1).to(delta.dtype)
+    along = flattened(side * unit).double().sum(1).to(delta.dtype)
     side = side - rowwise(along, delta) * unit
     side = side * rowwise(step * distance / length(side, "l2").clamp(min=1e-12), delta)
     return (delta + side) / rowwise((1 + step * step).sqrt(), delta)

@@ -12,6 +12,7 @@ from withstand.core.evidence import Ask
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 PATIENCE = 0.1
@@ -84,7 +85,7 @@ class EAD:
             best.see(y, told.margin)
             penalty, push = hinge(told)
             delta = (y - x0) / wide
-            loss = weight * penalty + (delta * delta + self.beta * delta.abs()).flatten(1).sum(1)
+            loss = weight * penalty + flattened(delta * delta + self.beta * delta.abs()).sum(1)
             window = torch.minimum(window, loss.nan_to_num(math.inf))
             if (i + 1) % patience == 0:
                 rows = rows & (window < BETTER * lowest)

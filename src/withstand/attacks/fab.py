@@ -13,6 +13,7 @@ from withstand.core.evidence import Ask, Told
 from withstand.core.registry import Count, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 OVERSHOOT = 1.05
@@ -72,7 +73,7 @@ def walk(x: Tensor, best: Best, plane: Callable[[Tensor, Told], Plane], steps: i
         best.see(x, told.margin)
         x = torch.where(rowwise(told.margin <= 0, x), x0 + BACK * (x - x0), x)
         value, slope = yield from plane(x, told)
-        fall = value + (slope * (x0 - x)).flatten(1).sum(1)
+        fall = value + flattened(slope * (x0 - x)).sum(1)
         both = torch.cat([x, x0])
         moves = onto(threat.norm, both, torch.cat([slope, slope]), torch.cat([value, fall]), threat.domain)
         ahead, home = (both + OVERSHOOT * moves).chunk(2)

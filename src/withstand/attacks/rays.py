@@ -9,6 +9,7 @@ from withstand.attacks.parts.labels import STARTS, Hunt, edges
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 
@@ -48,7 +49,7 @@ class _Rays:
 
     def __init__(self, hunt: Hunt, far: Tensor, tolerance: float) -> None:
         self.hunt, self.tolerance, self.span = hunt, tolerance, far
-        self.signs = torch.ones_like(hunt.x0.flatten(1))
+        self.signs = torch.ones_like(flattened(hunt.x0))
         self.distance = far
 
     def _at(self, signs: Tensor, distance: Tensor) -> Tensor:

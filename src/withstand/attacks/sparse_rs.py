@@ -11,6 +11,7 @@ from withstand.core.patch import Patch
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.sparse import L0
 from withstand.core.threat import Threat, rowwise
 
@@ -108,7 +109,7 @@ class Swaps:
         """Random edges a pixel and channel, but not the value the pixel has."""
         low, high = self.threat.domain
         up = self.rng.bits((self.maps.shape[1], self.pixels)) & 1 == 1
-        same = (torch.where(up, high, low) == self.maps.flatten(2)).all(1, keepdim=True)
+        same = (torch.where(up, high, low) == flattened(self.maps, 2)).all(1, keepdim=True)
         return up ^ same
 
     def image(self, state: State) -> Tensor:

@@ -12,6 +12,7 @@ from withstand.core.evidence import Ask
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -144,7 +145,7 @@ class Edges:
         drawn = self.deck.deal()
         mask = Window.at(drawn[:, :2], patch_size(share, *upper.shape[2:]), upper).mask(upper)
         up = (drawn[:, 2:] < 0.5)[:, :, None, None]
-        there = ~(mask & (upper ^ up)).flatten(1).any(1)
+        there = ~flattened(mask & (upper ^ up)).any(1)
         return torch.where(mask, up ^ there[:, None, None, None], upper)
 
 

@@ -11,6 +11,7 @@ from withstand.attacks.parts.labels import Asking, Hunt, bisect, first_violation
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 WIDEST = math.pi / 6
@@ -66,7 +67,7 @@ class _Arc:
         self.hunt, x0 = hunt, hunt.x0
         self.distance = length(x - x0, "l2").clamp(min=1e-12)
         self.unit = (x - x0) / rowwise(self.distance, x)
-        along = (direction * self.unit).flatten(1).double().sum(1).to(x.dtype)
+        along = flattened(direction * self.unit).double().sum(1).to(x.dtype)
         side = direction - rowwise(along, x) * self.unit
         self.side = side / rowwise(length(side, "l2").clamp(min=1e-12), x)
 

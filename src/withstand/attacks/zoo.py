@@ -15,6 +15,7 @@ from withstand.core.evidence import Ask, Told
 from withstand.core.registry import Count, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 
 PATIENCE = 100
@@ -58,20 +59,20 @@ class ZOO:
         moves, count = images.new_zeros(*images.shape[:2], *sizes[0]), min(self.coordinates, images[0].numel())
         steps = max(1, self.queries // (2 * count + 1))
         weights, most = Weights(self.weight, x0.new_zeros(len(x0))), max(1, steps // self.searches)
-        adam = CoordinateAdam(moves.flatten(1))
+        adam = CoordinateAdam(flattened(moves))
         taken, met = torch.zeros_like(weights.value), torch.zeros_like(weights.value, dtype=torch.bool)
         before = torch.full_like(weights.value, torch.inf)
         for step in range(steps):
             size = sizes[step * len(sizes) // steps]
             if size != tuple(moves.shape[2:]):
                 moves = functional.interpolate(moves, size, mode="bilinear")
-                adam = CoordinateAdam(moves.flatten(1))
-            chances = importance(moves) if self.sampling == "importance" else torch.ones_like(moves).flatten(1)
+                adam = CoordinateAdam(flattened(moves))
+            chances = importance(moves) if self.sampling == "importance" else flattened(torch.ones_like(moves))
             index = pick(chances, min(count, chances.shape[1]), rng)
             line = _Line(images, moves, index, threat, probe_width(threat, self.width))
             told, value, slope, bend = yield from line.measure(x0.shape, weights.value)
             stride = newton(slope, bend) if self.solver == "newton" else adam.step_at(index, slope.to(moves))
-            flat = moves.flatten(1)
+            flat = flattened(moves)
             flat = flat.scatter_add(1, index, -self.rate * stride.to(flat))
             moves = line.inside(flat.reshape(moves.shape))
             taken, met = taken + 1, met | (told <= 0)
@@ -114,12 +115,12 @@ class _Line:
 
     def measure(self, shape: torch.Size, weight: Tensor) -> Generator[Ask, Told, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The margin [B] and the loss [B] at the moves, and the loss's slope and curvature [B, P]."""
-        flat, index = self.moves.flatten(1), self.index
+        flat, index = flattened(self.moves), self.index
         here = flat.gather(1, index)
         low, high = (-torch.inf, torch.inf)
         up, down = here + self.width, here - self.width
         if self.moves.shape[2:] == self.images.shape[2:]:
-            low, high = ((edge - self.images.flatten(1)).gather(1, index) for edge in self.threat.domain)
+            low, high = ((edge - flattened(self.images)).gather(1, index) for edge in self.threat.domain)
             up, down = up.minimum(high), down.maximum(low)
         values: list[Tensor] = []
         margins: list[Tensor] = []
@@ -131,7 +132,7 @@ class _Line:
             moved.scatter_(2, place[:, :, None], end[:, :, None])
             points = self._points(moved.reshape(len(flat), -1, *self.moves.shape[1:]))
             told = yield Ask(points.reshape(len(flat), -1, *shape[1:]))
-            far = (points - self.images[:, None]).flatten(2).double().square().sum(2)
+            far = flattened(points - self.images[:, None], 2).double().square().sum(2)
             margins.append(told.margin.double())
             values.append(far + several(weight[:, None], far) * told.margin.double().clamp(min=0))
         value = torch.cat(values, 1).nan_to_num(0.0, 0.0, 0.0)

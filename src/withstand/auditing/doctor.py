@@ -11,6 +11,7 @@ from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
 from withstand.core.property import Argmax, Property
 from withstand.core.records import Check
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
@@ -91,7 +92,7 @@ def _mode(question: Question) -> Check:
 
 
 def _finite(outputs: Tensor) -> Check:
-    bad = int((~outputs.flatten(1).isfinite().all(1)).sum())
+    bad = int((~flattened(outputs).isfinite().all(1)).sum())
     if bad:
         sentence = f"The model answers NaN or infinity on {bad} of {len(outputs)} clean inputs; repair the model first."
         return Check(name="finite outputs", outcome="fail", sentence=sentence)
@@ -105,7 +106,7 @@ def _accuracy(question: Question, ours: Tensor) -> Check:
         given, by = in_batches(question.model.module, question.x), "the module as given"
     margins = [question.property.margin(outputs, question.y) for outputs in (given, ours)]
     right = [float((margin > 0).double().mean()) for margin in margins]
-    rounding = 1e-4 * ours.abs().flatten(1).amax(1).clamp(min=1)
+    rounding = 1e-4 * flattened(ours.abs()).amax(1).clamp(min=1)
     apart = ((margins[0] > 0) != (margins[1] > 0)) & (torch.maximum(margins[0].abs(), margins[1].abs()) > rounding)
     figures = {"as_given": right[0], "through_withstand": right[1]}
     if bool(apart.any()):
@@ -167,7 +168,7 @@ def _logits(question: Question, outputs: Tensor) -> list[Check]:
     if are_probabilities(outputs):
         sentence = "The outputs are probabilities: a softmax before the loss flattens gradients; remove it."
         return [Check(name="logits", outcome="warn", sentence=sentence)]
-    if bool((outputs <= 0).all()) and bool(((outputs.exp().flatten(1).sum(1) - 1).abs() < 1e-3).all()):
+    if bool((outputs <= 0).all()) and bool(((flattened(outputs.exp()).sum(1) - 1).abs() < 1e-3).all()):
         return [Check(name="logits", outcome="note", sentence="The outputs are logarithms of probabilities.")]
     return [Check(name="logits", outcome="pass", sentence="The outputs are logits.")]
 
@@ -177,7 +178,7 @@ def _small_changes(question: Question, outputs: Tensor) -> Check:
     x = question.x[:FEW]
     width = high - low if high - low < float("inf") else max(1.0, float(x.max() - x.min()))
     sign = torch.where(x + NUDGE * width <= high, 1.0, -1.0)
-    same = (question.model(x + NUDGE * width * sign) == question.model(x)).flatten(1).all(1)
+    same = flattened(question.model(x + NUDGE * width * sign) == question.model(x)).all(1)
     share = float(same.double().mean())
     if share > 0.5:
         sentence = (

@@ -20,6 +20,7 @@ from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, Nonlinear, active, rule_of
 from withstand.core.budget import check_time
 from withstand.core.property import Rows
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -37,14 +38,14 @@ class Between:
 
     def box(self, threat: Threat, x0: Tensor) -> Box:
         """Lower and upper bounds [B, *shape] of the value over the threat around x0 [B, *input_shape]."""
-        low = _least(threat, x0, self.lower.flatten(2).mT).reshape(self.lower[:, 0].shape)
-        high = _least(threat, x0, -self.upper.flatten(2).mT).neg().reshape(low.shape)
+        low = _least(threat, x0, flattened(self.lower, 2).mT).reshape(self.lower[:, 0].shape)
+        high = _least(threat, x0, -flattened(self.upper, 2).mT).neg().reshape(low.shape)
         return low, high
 
     def under(self, rows: Tensor) -> Tensor:
         """Affine functions [B, R, n + 1] below rows [B, R, *shape] of the value."""
-        flat = rows.flatten(2)
-        return flat.clamp(min=0) @ self.lower.flatten(2).mT + flat.clamp(max=0) @ self.upper.flatten(2).mT
+        flat = flattened(rows, 2)
+        return flat.clamp(min=0) @ flattened(self.lower, 2).mT + flat.clamp(max=0) @ flattened(self.upper, 2).mT
 
 
 def _least(threat: Threat, x0: Tensor, weight: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from withstand.bounds.patterns import Coefficients, Pattern, Pointwise
 from withstand.bounds.rule import Box
+from withstand.core.shapes import flattened
 from withstand.core.threat import products
 
 
 def dot(rows: Tensor, constant: Tensor) -> Tensor:
     """rows [B, R, *shape] times constants [B or 1, *shape], summed: [B, R]. Zero times infinity is zero."""
-    flat, column = rows.flatten(2), constant.flatten(1)
+    flat, column = flattened(rows, 2), flattened(constant)
     column = column.expand(len(flat), -1)
     product = products(flat, column)
     if bool(product.isnan().any()):

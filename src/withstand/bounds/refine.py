@@ -13,6 +13,7 @@ from withstand.bounds.relax import Lower
 from withstand.bounds.rule import Affine, Box, Elementwise, Rule, rule_of
 from withstand.core.balls import Linf
 from withstand.core.box import Box as BoxThreat
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.graph.ir import Graph, Node
 
@@ -144,8 +145,8 @@ def _decide(relaxation: Relaxation, node: Node, rule: Elementwise, name: str, me
 def _tighten(relaxation: Relaxation, name: str, below: Tensor, above: Tensor, memory_mb: float) -> None:
     """Intersect the box of a value with backward bounds: lower ones of the elements `below`, upper ones of `above`."""
     low, high = relaxation.boxes[name]
-    wanted = torch.cat([below.flatten(1), above.flatten(1)], 1)
-    bounds = torch.cat([low.flatten(1), -high.flatten(1)], 1)
+    wanted = torch.cat([flattened(below), flattened(above)], 1)
+    bounds = torch.cat([flattened(low), -flattened(high)], 1)
     nodes = windows.chain(relaxation.graph, name, relaxation.shapes)
     if nodes and not relaxation.affine_only:
         sample, index = wanted.nonzero().T

@@ -16,6 +16,7 @@ from torch import Tensor
 from withstand.bounds import affine
 from withstand.bounds.rule import Affine, active, rule_of
 from withstand.core.errors import InputError
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph, Node
 
 STEEP = {
@@ -135,7 +136,7 @@ class _Walk:
         if not rule.signed or shape.numel() * out.numel() > DENSE:
             return by_sums
         eye = torch.eye(shape.numel(), dtype=torch.float64).reshape(-1, *shape)
-        matrix = affine.forward(rule, eye, position, args, node.attrs).flatten(1)
+        matrix = flattened(affine.forward(rule, eye, position, args, node.attrs))
         gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
         largest = float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0))
         return min(by_sums, math.sqrt(largest))

@@ -13,6 +13,7 @@ from withstand.bounds.linear import Relaxation
 from withstand.bounds.rule import Elementwise, rule_of
 from withstand.core.box import Box as BoxThreat
 from withstand.core.budget import check_time
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph, Node
 
 PIECE_MB = 8
@@ -148,7 +149,7 @@ def _concrete(relaxation: Relaxation, at: _Windows) -> Tensor:
     threat, x0 = relaxation.threat, relaxation.x0
     place, _ = at.places(*x0.shape[2:])
     if isinstance(threat, BoxThreat):
-        lower, upper = (_table(edge)[place].flatten(1) for edge in threat.box(x0))
+        lower, upper = (flattened(_table(edge)[place]) for edge in threat.box(x0))
         threat = replace(threat, lower=lower, upper=upper)
     else:
         threat = threat.pick(at.sample, x0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, products, rowwise, vector_norm
 
 
@@ -38,9 +39,9 @@ class Linf(Threat):
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
         low, high = self.box(x0)
         centre, half = (low + high) / 2, (high - low) / 2
-        flat = rows.flatten(2)
-        reach = products(flat.abs(), half.flatten(1))
-        return products(flat, centre.flatten(1)) - reach
+        flat = flattened(rows, 2)
+        reach = products(flat.abs(), flattened(half))
+        return products(flat, flattened(centre)) - reach
 
 
 class _Ball(Threat):
@@ -49,15 +50,15 @@ class _Ball(Threat):
     dual = math.nan
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        flat = rows.flatten(2)
+        flat = flattened(rows, 2)
         size = torch.linalg.vector_norm(flat, self.dual, dim=2)
-        by_norm = products(flat, x0.flatten(1)) - self.reaches(size) * size
+        by_norm = products(flat, flattened(x0)) - self.reaches(size) * size
         return torch.maximum(by_norm, Linf(self.radius, self.domain, scale=self.scale).lowest(x0, rows))
 
     def _room(self, x0: Tensor, grad: Tensor) -> Tensor:
         """How far each coordinate can go against `grad` [B, d] within domain and radius, in float64."""
         low, high = self.domain
-        start = x0.flatten(1).double()
+        start = flattened(x0).double()
         room = torch.where(grad > 0, start - low, high - start).clamp(min=0).minimum(self.radii(start))
         return room.masked_fill(grad == 0, 0.0)
 
@@ -102,7 +103,7 @@ class L2(_Ball):
 
     def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
         """min(t * |grad|, room) a coordinate, with the t that spends the radius: found by sorting where they meet."""
-        flat = grad.flatten(1).double()
+        flat = flattened(grad).double()
         flat = flat / flat.abs().amax(1, keepdim=True).clamp(min=1e-300)
         size, room = flat.abs(), self._room(x0, flat)
         meet, order = (room / size.clamp(min=1e-300)).sort(1)
@@ -135,7 +136,7 @@ class L1(_Ball):
         size = -torch.log1p(-rng.uniform(shape, x0.dtype))
         part = rng.radius(math.prod(shape), x0.dtype)
         length = part * self.radii(part)
-        step = size * rng.signs(shape, x0.dtype) * rowwise(length / size.flatten(1).sum(1).clamp(min=1e-12), x0)
+        step = size * rng.signs(shape, x0.dtype) * rowwise(length / flattened(size).sum(1).clamp(min=1e-12), x0)
         return self._clamp(x0 + step)
 
     def project(self, x0: Tensor, x: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class L1(_Ball):
         over = (length > radii).nonzero().squeeze(1)
         if not len(over):
             return near
-        start, delta = x0[over].flatten(1), (x[over] - x0[over]).flatten(1)
+        start, delta = flattened(x0[over]), flattened(x[over] - x0[over])
         size, radius = delta.abs(), radii[over][:, None]
         room = torch.where(delta > 0, high - start, start - low).clamp(min=0)
         kept = torch.minimum((size - _soft_threshold(size, room, radius)).clamp_(min=0), room)
@@ -159,14 +160,14 @@ class L1(_Ball):
 
     def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
         """Equal steps on the largest hundredth of the gradient's coordinates, at least one (Tramer and Boneh 2019)."""
-        flat = self.bar(grad, x).flatten(1)
+        flat = flattened(self.bar(grad, x))
         size, index = flat.abs().topk(max(1, flat.shape[1] // 100), dim=1)
         step = torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign() * (size > 0))
         return (step / step.abs().sum(1, keepdim=True).clamp(min=1)).reshape(grad.shape)
 
     def extreme(self, x0: Tensor, grad: Tensor) -> Tensor:
         """The coordinates of largest gradient take all the room they have, in turn, until the radius is spent."""
-        flat = grad.flatten(1).double()
+        flat = flattened(grad).double()
         order = flat.abs().argsort(dim=1, descending=True, stable=True)
         room = self._room(x0, flat).gather(1, order)
         taken = torch.minimum((self.radii(room) - room.cumsum(1) + room).clamp(min=0), room)

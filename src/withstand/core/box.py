@@ -8,6 +8,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, products
 
 
@@ -76,15 +77,15 @@ class Box(Threat):
     def distance(self, x0: Tensor, x: Tensor) -> Tensor:
         low, high = (edge.double() for edge in self._edges(x))
         off = (x.double() - (low + high) / 2).abs() / ((high - low) / 2).clamp(min=1e-300)
-        return off.flatten(1).amax(1)
+        return flattened(off).amax(1)
 
     def contains(self, x0: Tensor, x: Tensor) -> Tensor:
         low, high = self._edges(x.double())
-        return ((x >= low) & (x <= high)).flatten(1).all(1)
+        return flattened((x >= low) & (x <= high)).all(1)
 
     def lowest(self, x0: Tensor, rows: Tensor) -> Tensor:
-        low, high = (edge.flatten(1) for edge in self._edges(x0, inwards=False))
-        flat = rows.flatten(2)
+        low, high = (flattened(edge) for edge in self._edges(x0, inwards=False))
+        flat = flattened(rows, 2)
         return products(flat.clamp(min=0), low) + products(flat.clamp(max=0), high)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from withstand.core.errors import ToolFault
 from withstand.core.evidence import Candidate, Evidence, Grade, Lower
 from withstand.core.property import Property
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 
 GUARD = {Grade.FLOAT32: 1e-5, Grade.FLOAT64: 1e-10, Grade.SLACK64: 0.0, Grade.LEAVES: 0.0}
@@ -31,7 +32,7 @@ wrong bound, not a rounded one, is a fault."""
 
 def scale_of(outputs: Tensor) -> Tensor:
     """The size [B] of outputs [B, ...] that rounding errors grow with: the largest of each row, at least 1."""
-    return outputs.flatten(1).abs().amax(1).nan_to_num(1.0, 1.0).clamp(min=1)
+    return flattened(outputs).abs().amax(1).nan_to_num(1.0, 1.0).clamp(min=1)
 
 
 def needed(grade: Grade, outputs: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.core.evidence import Loss
 from withstand.core.property import Property, Rows, others, picked
+from withstand.core.shapes import flattened
 
 GROUPS = 2000
 """Sets of k classes that a proof of `top-k` may have to look at, at most."""
@@ -68,7 +69,7 @@ class MultiLabel(Property):
 
     def answer(self, outputs: Tensor) -> Tensor:
         """How many labels are above zero."""
-        return (outputs.flatten(1) > 0).sum(1)
+        return (flattened(outputs) > 0).sum(1)
 
     def label(self, y: Tensor) -> Tensor:
         """How many labels there are."""
@@ -81,7 +82,7 @@ class MultiLabel(Property):
 
     def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
         """[B, L]: how far every label is from changing its side."""
-        return (2 * y.to(outputs) - 1) * outputs.flatten(1)
+        return (2 * y.to(outputs) - 1) * flattened(outputs)
 
     def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """`ce` is minus the binary cross-entropy, summed over the labels or of the target alone."""

@@ -13,6 +13,7 @@ from withstand.core.errors import InputError
 from withstand.core.evidence import Ask
 from withstand.core.property import Property
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 TILE = 16
@@ -120,7 +121,7 @@ class Oracle:
         targets = property.targets(outputs, y)
         margin = property.margin(outputs, y)
         if self.lead:
-            ahead = self.lead * outputs.detach().flatten(1).abs().amax(1).clamp(min=1)
+            ahead = self.lead * flattened(outputs.detach()).abs().amax(1).clamp(min=1)
             targets, margin = targets + ahead[:, None], margin + ahead
         if ask is None or (ask.loss == "margin" and ask.target is None and ask.weights is None):
             loss = margin

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.evidence import Loss
+from withstand.core.shapes import flattened
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Rows:
         """The rows' values [B, R] at outputs [B, ...].
 
         A question alone is asked twice, because the kernel of a single matrix rounds unlike that of several."""
-        weight, flat = self.weight, outputs.flatten(1)
+        weight, flat = self.weight, flattened(outputs)
         if len(flat) == 1:
             weight, flat = weight.expand(2, -1, -1), flat.expand(2, -1)
         return torch.einsum("bro,bo->br", weight, flat)[: len(outputs)] + self.offset
@@ -71,16 +72,16 @@ class Property:
 
     def answer(self, outputs: Tensor) -> Tensor:
         """[B]: the one number by which a person names outputs: the class, unless a property says otherwise."""
-        return outputs.flatten(1).argmax(1)
+        return flattened(outputs).argmax(1)
 
     def label(self, y: Tensor) -> Tensor:
         """[B]: the one number by which a person names y: the first of each row, unless a property says otherwise."""
-        return y.flatten(1)[:, 0] if y.dim() > 1 else y
+        return flattened(y)[:, 0] if y.dim() > 1 else y
 
     def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
         """[B, T]: the margin of every way in which the property can be violated (for a label: of every other class),
         the groups of `rows`. Where one of them is not positive, the property is violated."""
-        flat = outputs.flatten(1)
+        flat = flattened(outputs)
         rows = self.rows(y, flat.shape[1], flat.dtype)
         return rows.groups(rows.value(flat))
 
@@ -190,7 +191,7 @@ class Band(Property):
 
     def answer(self, outputs: Tensor) -> Tensor:
         """The first output."""
-        return outputs.flatten(1)[:, 0]
+        return flattened(outputs)[:, 0]
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
         reference = y.to(dtype).reshape(len(y), -1)

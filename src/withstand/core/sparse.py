@@ -10,6 +10,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.spatial import as_images, from_images
 from withstand.core.threat import Threat, products
 
@@ -96,7 +97,7 @@ class Sparse(Threat):
         """Of rows [B, R, channels, height, width] over maps [B, channels, height, width]."""
         up, down = ((maps - edge)[:, None] for edge in self.domain)
         gain = (rows.clamp(min=0) * up).addcmul_(rows.clamp(max=0), down).clamp_(min=0).sum(2)
-        return products(rows.flatten(2), maps.flatten(1)) - self.most(gain)
+        return products(flattened(rows, 2), flattened(maps)) - self.most(gain)
 
     def deploy(self, x0: Tensor, x: Tensor) -> Tensor:
         """Pixels that have not changed stay as they are to the bit."""
@@ -148,7 +149,7 @@ class L0(Sparse):
         return self.radii(like[:, :1, :1, 0].double()).add(EDGE).floor()
 
     def choose(self, gain: Tensor) -> Tensor:
-        flat, count = gain.flatten(2), self.count(gain)
+        flat, count = flattened(gain, 2), self.count(gain)
         place = torch.arange(flat.shape[2], device=gain.device)
         if bool((count > place[-1]).all()):
             return torch.ones_like(gain, dtype=torch.bool)
@@ -157,7 +158,7 @@ class L0(Sparse):
         return torch.zeros_like(taken, dtype=torch.bool).scatter(2, order, taken).reshape(gain.shape)
 
     def most(self, gain: Tensor) -> Tensor:
-        flat, count = gain.flatten(2), self.count(gain)
+        flat, count = flattened(gain, 2), self.count(gain)
         held = int(count.amax().clamp(0, flat.shape[2])) if len(flat) else 0
         best = flat.topk(held, dim=2).values
         return (best * (torch.arange(held, device=gain.device) < count)).sum(2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.tolerance import GRID, reach
 
 
@@ -23,7 +24,7 @@ def products(rows: Tensor, x: Tensor) -> Tensor:
 
 def vector_norm(delta: Tensor, p: float) -> Tensor:
     """The norm [B] of every row of delta [B, ...]."""
-    return torch.linalg.vector_norm(delta.flatten(1), p, dim=1)
+    return torch.linalg.vector_norm(flattened(delta), p, dim=1)
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ class Threat(ABC):
     def lowest_in_windows(self, x0: Tensor, rows: Tensor) -> Tensor:
         """`lowest` of rows [N, R, height, width, channels] over windows x0 [N, height, width, channels] of images: what
         a threat to whole images leaves free there."""
-        return self.lowest(x0.flatten(1), rows.flatten(2))
+        return self.lowest(flattened(x0), flattened(rows, 2))
 
     def contains(self, x0: Tensor, x: Tensor) -> Tensor:
         """Whether each row of x lies in the threat (and, if quantised, on its grid): bool [B]."""
         low, high = self.domain
-        flat = x.flatten(1)
+        flat = flattened(x)
         distance = self.distance(x0, x)
         inside = (distance <= self.reaches(distance)) & ((flat >= low) & (flat <= high)).all(1)
         if self.levels is not None:

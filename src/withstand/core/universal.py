@@ -10,6 +10,7 @@ from torch import Tensor
 from withstand.core.evidence import Ask
 from withstand.core.rng import RowRandom, row_seeds
 from withstand.core.runner import Access, Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 
 State = dict[str, Tensor]
@@ -57,7 +58,7 @@ class Fitted:
 def predictions(model: Model, x: Tensor, rows: int = 256) -> Tensor:
     """The classes [N] that the model names at x [N, *shape]."""
     with torch.no_grad():
-        return torch.cat([model(part).flatten(1).argmax(1) for part in x.split(rows)])
+        return torch.cat([flattened(model(part)).argmax(1) for part in x.split(rows)])
 
 
 def fooling_rate(model: Model, attack: Fitted, x: Tensor, threat: Threat, seed: int = 0) -> float:

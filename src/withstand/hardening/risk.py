@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.core.threat import vector_norm
 from withstand.hardening.parts.penalised import RowLoss, authors_step, penalised_slope, transported
 
@@ -67,7 +68,7 @@ def surrogate(loss: RowLoss, x: Tensor, gamma: float, smooth: float | None, step
     z = transported(loss, x, gamma, steps, TOLERANCE, (lambda turn: 1.0) if concave else authors_step)
     with torch.no_grad():
         start, end = loss(x), loss(z)
-    cost = (z - x).flatten(1).square().sum(1)
+    cost = flattened(z - x).square().sum(1)
     better = end - gamma * cost >= start
     end, cost = torch.where(better, end, start), torch.where(better, cost, 0.0)
     below = end - gamma * cost
@@ -86,7 +87,7 @@ def default_gammas(loss: RowLoss, x: Tensor, rhos: Sequence[float], smooth: floa
     with torch.enable_grad():
         point = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(point).sum(), point)
-    steep = float(slope.flatten(1).square().sum(1).mean().sqrt())
+    steep = float(flattened(slope).square().sum(1).mean().sqrt())
     found = {factor * steep / (2 * rho**0.5) for rho in rhos if rho > 0 for factor in (0.5, 1.0, 2.0)}
     if smooth is not None:
         found |= {factor * smooth / 2 for factor in (1.02, 1.2, 2.0)}

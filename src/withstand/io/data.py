@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
+from withstand.core.shapes import flattened
 from withstand.io.data_files import FORMS, RawData, read_array, read_csv, read_folder, read_npz
 from withstand.io.paths import must_exist
 
@@ -165,7 +166,7 @@ def _finish(name: str, raw: RawData) -> Data:
         raise InputError(f"{name} holds no samples; give at least one.")
     quantised = x.dtype == np.uint8
     inputs = torch.from_numpy(np.ascontiguousarray(_floats(name, x, notes)))
-    finite = inputs.flatten(1).isfinite().all(1)
+    finite = flattened(inputs).isfinite().all(1)
     if not finite.all():
         rows = (~finite).nonzero().flatten().tolist()
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
@@ -254,7 +255,7 @@ def arrange(data: Data, input_shape: tuple[int, ...]) -> Data:
     elif _long(have) == _long(want):
         x, step = data.x.reshape(-1, *want), "axes of length 1 added or dropped"
     elif len(want) == 1 and math.prod(have) == want[0]:
-        x, step = data.x.flatten(1), "flattened in the order stored"
+        x, step = flattened(data.x), "flattened in the order stored"
     elif len(have) == 1 and math.prod(want) == have[0]:
         x, step = data.x.reshape(-1, *want), "folded row by row"
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.lipschitz.layout import Layout
 from withstand.lipschitz.maps import LinearMap
 from withstand.lipschitz.norms import upper
@@ -44,7 +45,7 @@ class AutoLip:
         for map in maps:
             size = max(map.inputs, map.outputs)
             back = [map.transpose(part.reshape(-1, *shape)) for part in rows.split(max(1, ROWS // size))]
-            lengths = torch.cat([torch.linalg.vector_norm(b.flatten(1), DUAL[self.p], dim=1) for b in back])
+            lengths = torch.cat([torch.linalg.vector_norm(flattened(b), DUAL[self.p], dim=1) for b in back])
             found += lengths * (1 + 4 * (map.inputs + map.outputs) * EPS) * self.constants[map.source]
         return found
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from withstand.bounds import affine
 from withstand.bounds.rule import Affine, active, rule_of
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph, Node
 
 CHUNK = 2**22
@@ -67,7 +68,7 @@ class LinearMap:
         eye = torch.eye(math.prod(start), dtype=torch.float64).reshape(-1, *start)
         run = self if columns else self.transpose
         rows = max(1, CHUNK // max(self.inputs, self.outputs))
-        found = torch.cat([run(part).flatten(1) for part in eye.split(rows)])
+        found = torch.cat([flattened(run(part)) for part in eye.split(rows)])
         return found.T.contiguous() if columns else found
 
     def reads(self, node: Node, known: Mapping[str, object]) -> list[tuple[int, str]]:

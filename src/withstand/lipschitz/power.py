@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
+
 
 def power(layer: Callable[[Tensor], Tensor], start: Tensor, steps: int = 100) -> Tensor:
     """The length of the layer's change for the best of the directions start [N, *shape] after some steps of the power
@@ -21,11 +23,11 @@ def power(layer: Callable[[Tensor], Tensor], start: Tensor, steps: int = 100) ->
             half = (layer(v) - at_zero).square().sum() / 2
             v = _unit(torch.autograd.grad(half, v)[0]).requires_grad_()
         with torch.no_grad():
-            change = (layer(v) - at_zero).flatten(1).norm(dim=1)
-            return (change / v.flatten(1).norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)).max()
+            change = flattened(layer(v) - at_zero).norm(dim=1)
+            return (change / flattened(v).norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)).max()
 
 
 def _unit(v: Tensor) -> Tensor:
     """Rows [N, *shape] of length 1; rows of zeros stay."""
-    length = v.flatten(1).norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)
+    length = flattened(v).norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)
     return v / length.reshape(-1, *(1,) * (v.dim() - 1))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph
 from withstand.lipschitz.autolip import DUAL
 
@@ -49,11 +50,11 @@ def secants(graph: Graph, x: Tensor, p: float, rows: Tensor) -> Secants:
     at a kink, where the derivative may be wrong, makes no figure too large.
     """
     with torch.no_grad():
-        outputs = graph(x).flatten(1).mean(0)
+        outputs = flattened(graph(x)).mean(0)
     kept = outputs.topk(min(len(outputs), MOST_OUTPUTS)).indices.sort().values
 
     def f(x: Tensor) -> Tensor:
-        return graph(x).flatten(1)[:, kept]
+        return flattened(graph(x))[:, kept]
 
     rows = rows[:, kept]
     x = x[: max(1, HELD // (len(kept) * x[0].numel()))]
@@ -138,7 +139,7 @@ def _slopes(f: Function, x: Tensor, direction: Tensor, rows: Tensor | None, p: f
             values = [f(end) for end in ends]
         values = values if rows is None else [(rows * value).sum(1, keepdim=True) for value in values]
         change = torch.linalg.vector_norm(values[0] - values[1], p, dim=1)
-        length = torch.linalg.vector_norm((ends[0] - ends[1]).flatten(1), p, dim=1)
+        length = torch.linalg.vector_norm(flattened(ends[0] - ends[1]), p, dim=1)
         rounding = 64 * torch.finfo(x.dtype).eps * (1 + sum(value.abs().amax(1) for value in values))
         best = torch.fmax(best, (change - rounding) / length)
     return best

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.lipschitz.chain import Chain
 from withstand.lipschitz.slopes import Slopes
 from withstand.lipschitz.spectral import EPS, spectral
@@ -149,9 +150,9 @@ def _ceiling(gram: Tensor) -> Tensor:
     """Numbers [P] no smaller than the largest eigenvalues: of a power of the matrix, by its Frobenius norm."""
     power, scale = gram, gram.new_zeros(len(gram))
     for _ in range(SQUARINGS):
-        size = power.flatten(1).norm(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
+        size = flattened(power).norm(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
         scale = 2 * (scale + size.log())
         power = power / size[:, None, None]
         power = power @ power
-    size = power.flatten(1).norm(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
+    size = flattened(power).norm(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
     return ((scale + size.log()) / 2**SQUARINGS).exp() * (1 + 1e-9)

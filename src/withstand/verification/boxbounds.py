@@ -10,6 +10,7 @@ from torch import Tensor
 from withstand.bounds.margin import lower_bound
 from withstand.core.box import Box
 from withstand.core.property import Rows
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph
 
 
@@ -62,7 +63,7 @@ class GraphBounder:
         return x.reshape(len(x), *self.graph.input_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.graph(self._shaped(x)).flatten(1)
+        return flattened(self.graph(self._shaped(x)))
 
     def bound(self, low: Tensor, high: Tensor, rows: Rows) -> BoxBounds:
         threat = Box(lower=self._shaped(low), upper=self._shaped(high))

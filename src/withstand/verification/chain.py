@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.property import Rows
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph, Node
 from withstand.graph.ops import OPS
 from withstand.verification.boxbounds import BoxBounds
@@ -147,7 +148,7 @@ def chain_of(graph: Graph, dtype: torch.dtype) -> Chain | None:
         if [i for i in node.inputs if not graph.is_constant(i)] != [value]:
             return None
         if node.op == "relu":
-            weights.append((x[1:] - x[0]).flatten(1).T)
+            weights.append(flattened(x[1:] - x[0]).T)
             biases.append(x[0].flatten())
             x = _units(tuple(x.shape[1:]))
         elif _affine(node, value):
@@ -157,7 +158,7 @@ def chain_of(graph: Graph, dtype: torch.dtype) -> Chain | None:
         if math.prod(x.shape[1:]) > MAX_WIDTH:
             return None
         value = node.name
-    weights.append((x[1:] - x[0]).flatten(1).T)
+    weights.append(flattened(x[1:] - x[0]).T)
     biases.append(x[0].flatten())
     if value != graph.output:
         return None

@@ -12,6 +12,7 @@ from torch import Tensor
 from withstand.bounds.patterns import Coefficients
 from withstand.bounds.planes import Planes, dot
 from withstand.bounds.rule import Box, Nonlinear
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Node
 from withstand.graph.ops import OPS
 
@@ -47,7 +48,7 @@ class Joint:
     def values(self, z: Tensor) -> Tensor:
         """The values [K, U] at pre-activations z [K, V]."""
         inputs = (self._shaped(held, z) for held in self.inputs)
-        return OPS[self.node.op].run(*inputs, **self.node.attrs).flatten(1)[:, self.place]
+        return flattened(OPS[self.node.op].run(*inputs, **self.node.attrs))[:, self.place]
 
     def planes(self, low: Tensor, high: Tensor) -> Planes:
         """Planes around the node's value on D domains, whose pre-activations have bounds low and high [D, V]."""
@@ -63,7 +64,7 @@ class Joint:
             if isinstance(held, Tensor):
                 constant = constant + dot(back, held)
             else:
-                found[..., held[0] : held[0] + held[1].numel()] += back.flatten(2)
+                found[..., held[0] : held[0] + held[1].numel()] += flattened(back, 2)
         return found.reshape(*rows.shape[:-1], len(self)), constant.reshape(rows.shape[:-1])
 
     def between(self, planes: Planes, z: Tensor, part: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class Joint:
 
         def side(coefficients: Coefficients, constant: Tensor) -> Tensor:
             parts = [planes.pattern.forward(coefficients, i, x).squeeze(1) for i, x in enumerate(inputs)]
-            return (sum(parts) + constant).flatten(1)[:, self.place]
+            return flattened(sum(parts) + constant)[:, self.place]
 
         return side(planes.lower, planes.low), side(planes.upper, planes.high)
 
@@ -88,7 +89,7 @@ class Joint:
         found = loss.new_zeros(len(loss), len(self))
         for i, held in enumerate(self.inputs):
             if not isinstance(held, Tensor):
-                back = planes.pattern.transpose(ones, i, rows).flatten(1)
+                back = flattened(planes.pattern.transpose(ones, i, rows))
                 found[:, held[0] : held[0] + held[1].numel()] += back
         return found
 

@@ -10,6 +10,7 @@ import torch
 from withstand.bounds.rule import Elementwise, rule_of
 from withstand.checker.network import Activation, Affine, Network
 from withstand.core.errors import InputError
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph
 from withstand.graph.ops import OPS
 
@@ -48,17 +49,17 @@ def _matched(graph: Graph, network: Network) -> Numbers:
         raise InputError(f"The graph has {x[0].numel()} inputs and the file for the checker {network.inputs}.")
     with torch.no_grad():
         values = copy.deepcopy(graph).double().trace(x)
-    theirs = _values(network, x.flatten(1).numpy())
+    theirs = _values(network, flattened(x).numpy())
     free, found = list(network.activations), {}
     for node in graph.nodes:
         if not isinstance(rule_of(graph, node), Elementwise):
             continue
         run = OPS[node.op].run
-        before = values[node.inputs[0]].flatten(1).numpy()
+        before = flattened(values[node.inputs[0]]).numpy()
         grid = (
             torch.from_numpy(GRID)[:, None].expand(len(GRID), before.shape[1]).reshape(-1, *values[node.name][0].shape)
         )
-        after = run(grid, **node.attrs).flatten(1).numpy()
+        after = flattened(run(grid, **node.attrs)).numpy()
         for step in free:
             order = _order(before, theirs[step.source])
             if order is not None and _close(after, _on_grid(step, before.shape[1])[:, order]):

@@ -13,6 +13,7 @@ from withstand.bounds.refine import crown
 from withstand.core.evidence import Candidate, Evidence, Lower
 from withstand.core.judge import needed
 from withstand.core.property import Rows
+from withstand.core.shapes import flattened
 from withstand.verification.batch import Batch
 from withstand.verification.bounding import CHUNK
 from withstand.verification.branching import LOOKS, Cut, choose, losses, split
@@ -280,7 +281,7 @@ class PhaseTree:
         at = torch.full((len(points),), self.place)
         x0 = problem.x0[at]
         x = problem.threat.pick(at, problem.x0).project(x0, points.reshape(x0.shape))
-        value = problem.graph(x).flatten(1) @ self.rows.weight.T + self.rows.offset
+        value = flattened(problem.graph(x)) @ self.rows.weight.T + self.rows.offset
         margin = Rows(self.rows.weight, self.rows.offset, self.rows.group).combine(value)
         bad = (margin <= 0).nonzero().squeeze(1)
         if len(bad):

@@ -13,6 +13,7 @@ from withstand.checker.network import Network
 from withstand.checker.region import Region
 from withstand.core.errors import InputError
 from withstand.core.property import Property
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 
 NORMS = {"linf": "box", "box": "box", "l1": "l1", "l2": "l2"}
@@ -87,7 +88,7 @@ def regions_of(threat: Threat, x0: Tensor) -> list[Region]:
         raise InputError(f"Proofs over the threat {threat.norm} have no certificates; those over {known} do.")
     centre = x0.detach().cpu().double()
     edges = threat.box(centre)
-    low, high = (edge.cpu().expand_as(centre).flatten(1).numpy() for edge in edges)
+    low, high = (flattened(edge.cpu().expand_as(centre)).numpy() for edge in edges)
     for _ in range(2):
         low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
     if threat.norm != "box":
@@ -95,7 +96,7 @@ def regions_of(threat: Threat, x0: Tensor) -> list[Region]:
     if NORMS[threat.norm] == "box":
         return [Region(*edge) for edge in zip(low, high, strict=True)]
     radius = threat.reaches(centre).expand(len(centre), *(1,) * (centre.dim() - 1)).flatten().tolist()
-    balls = zip(low, high, centre.flatten(1).numpy(), radius, strict=True)
+    balls = zip(low, high, flattened(centre).numpy(), radius, strict=True)
     return [
         Region(below, above, threat.norm, start, math.nextafter(length * (1 + WIDER), math.inf))
         for below, above, start, length in balls

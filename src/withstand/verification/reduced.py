@@ -15,6 +15,7 @@ from withstand.bounds import relax
 from withstand.bounds.interval import aligned
 from withstand.bounds.linear import Front, Relaxation, through, through_affine
 from withstand.bounds.rule import Affine, Elementwise, Nonlinear, rule_of
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.graph.ir import Node
 from withstand.graph.ops import OPS
@@ -253,7 +254,7 @@ class _Reader:
         for name in list(front.rows):
             if relaxation.graph.is_constant(name):
                 value = relaxation.graph.constant(name)
-                front.constant = front.constant + (front.rows.pop(name) * value).flatten(2).sum(2)
+                front.constant = front.constant + flattened(front.rows.pop(name) * value, 2).sum(2)
         for node in reversed(relaxation.graph.nodes):
             arrived = front.rows.pop(node.name, None)
             if arrived is None:
@@ -263,7 +264,7 @@ class _Reader:
                 through_affine(relaxation, node, rule, arrived, front)
                 continue
             if node.name in self.held:
-                flat, places = arrived.flatten(2), self.held[node.name]
+                flat, places = flattened(arrived, 2), self.held[node.name]
                 kept[node.name] = flat[0, :, places]
                 arrived = flat.index_fill(2, places, 0.0).reshape(arrived.shape)
             through(relaxation, node, rule, arrived, front)

@@ -10,6 +10,7 @@ from withstand.attacks.parts.penalty import Rounds, Scale, aim, hinge
 from withstand.attacks.parts.squash import Squash
 from withstand.core.evidence import Ask
 from withstand.core.runner import Search
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 FIRST = 1.5
@@ -47,7 +48,7 @@ def search(x0: Tensor, threat: Threat, steps: int, rounds: int, rate: float) -> 
         penalty, push = hinge(told)
         delta, limit = x - x0, rowwise(bound, x)
         excess = (delta.abs() - limit).clamp(min=0)
-        loss = excess.flatten(1).sum(1) + weight * penalty
+        loss = flattened(excess).sum(1) + weight * penalty
         pull = delta.sign() * (excess > 0)
         ended = walk.step(loss, (pull + rowwise(weight, x) * push) * slope)
         distance = best.distance.to(bound)

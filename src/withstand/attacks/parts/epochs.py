@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.core.universal import Model
 
 
@@ -21,4 +22,4 @@ def shuffled(count: int, batch: int, seed: int, epoch: int) -> tuple[Tensor, ...
 
 def cross_entropy(model: Model, x: Tensor, own: Tensor) -> Tensor:
     """The cross-entropy [B] to the classes [B] that the model named before."""
-    return torch.nn.functional.cross_entropy(model(x).flatten(1), own, reduction="none")
+    return torch.nn.functional.cross_entropy(flattened(model(x)), own, reduction="none")

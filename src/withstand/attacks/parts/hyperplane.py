@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
+
 ROUNDS = 60
 """Rounds of the active set at most; a handful do, and each that is not the last meets a further coordinate."""
 
@@ -18,7 +20,7 @@ def onto(norm: str, x: Tensor, grad: Tensor, fall: Tensor, domain: tuple[float, 
     length that is least: linf, l2 or l1.
     """
     low, high = domain
-    flat, start, fall = grad.flatten(1), x.flatten(1), fall[:, None].to(x.dtype).nan_to_num(0.0, 0.0, 0.0)
+    flat, start, fall = flattened(grad), flattened(x), fall[:, None].to(x.dtype).nan_to_num(0.0, 0.0, 0.0)
     size, tiny = flat.abs(), torch.finfo(x.dtype).tiny
     largest = size.amax(1, keepdim=True).clamp(min=tiny)
     size, need = size / largest, fall.abs() / largest

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from withstand.core.evidence import Ask, Told
 from withstand.core.rng import RowRandom
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 Asking = Generator[Ask, Told, Tensor]
@@ -95,7 +96,7 @@ def edges(x0: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
     """Lowest and highest values to search between, a row [B, 1, ...]: the domain's, or where it has no end a range that
     reaches ten times as far as the input does."""
     low, high = threat.domain
-    size = 10 * rowwise(x0.flatten(1).abs().amax(1).clamp(min=1.0), x0)
+    size = 10 * rowwise(flattened(x0).abs().amax(1).clamp(min=1.0), x0)
     return (
         torch.full_like(size, low) if math.isfinite(low) else -size,
         torch.full_like(size, high) if math.isfinite(high) else size,
@@ -105,7 +106,7 @@ def edges(x0: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
 def length(delta: Tensor, norm: str) -> Tensor:
     """The size of changes [B, ...] in l2 or linf, [B]; summed in double so that it does not depend on the batch."""
     p = math.inf if norm == "linf" else 2.0
-    return torch.linalg.vector_norm(delta.flatten(1).double(), p, dim=1).to(delta.dtype)
+    return torch.linalg.vector_norm(flattened(delta).double(), p, dim=1).to(delta.dtype)
 
 
 def back(x0: Tensor, x: Tensor, share: Tensor, norm: str) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from withstand.core.shapes import flattened
 from withstand.core.threat import rowwise
 
 MEMORY = 10
@@ -68,7 +69,7 @@ class _Walk:
 
     def __init__(self, start: Tensor, low: float, high: float, tolerance: float | Tensor) -> None:
         self.low, self.high, self.tolerance = low, high, tolerance
-        self.x = start.flatten(1).clamp(low, high)
+        self.x = flattened(start).clamp(low, high)
         rows, size = self.x.shape
         self.value = self.x.new_full((rows,), math.inf, dtype=torch.float64)
         self.slope, self.direction = torch.zeros_like(self.x), torch.zeros_like(self.x)
@@ -83,7 +84,7 @@ class _Walk:
 
     def take(self, trial: Tensor, level: Level) -> None:
         """Move to the points that are good enough, halve the step to the others."""
-        value, slope = level.value.double(), level.slope.flatten(1)
+        value, slope = level.value.double(), flattened(level.slope)
         self.active = self.active & level.live
         foretold = (self.slope * (self.x - trial)).sum(1).double()
         good = self.active & (value < math.inf) & (value <= self.value - DECREASE * foretold)

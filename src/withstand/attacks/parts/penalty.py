@@ -14,6 +14,7 @@ from withstand.attacks.parts.probing import Adam
 from withstand.attacks.parts.squash import Squash
 from withstand.attacks.parts.targeting import by_margin
 from withstand.core.evidence import Ask, Told
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 PATIENCE = 10
@@ -36,8 +37,8 @@ def aim(x0: Tensor, threat: Threat, among: int = 20) -> Generator[Ask, Told, Ten
     told = yield Ask(x0, grad=True, target=near)
     assert told.grad is not None
     distances = []
-    for fall, slope in zip(told.loss.nan_to_num(math.inf).unbind(1), told.grad.flatten(2).unbind(1)):
-        move = onto(threat.norm, x0.flatten(1), slope, fall, threat.domain)
+    for fall, slope in zip(told.loss.nan_to_num(math.inf).unbind(1), flattened(told.grad, 2).unbind(1)):
+        move = onto(threat.norm, flattened(x0), slope, fall, threat.domain)
         short = (slope * move).sum(1) > -0.999 * fall
         distances.append(threat.distance(x0, x0 + move.reshape(x0.shape)).masked_fill(short, math.inf))
     return near.gather(1, torch.stack(distances, 1).argmin(1, keepdim=True)).squeeze(1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.evidence import Ask, Told
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 
 DUAL = {"linf": 1.0, "box": 1.0, "l2": 2.0, "l1": torch.inf, "l0": torch.inf, "patch": 1.0}
@@ -30,6 +31,6 @@ def by_distance(x0: Tensor, threat: Threat, count: int, among: int = 20) -> Gene
     near = by_margin(told, among)
     told = yield Ask(start, grad=True, target=near)
     assert told.grad is not None
-    size = torch.linalg.vector_norm(told.grad.flatten(2), DUAL.get(threat.norm, 2.0), dim=2)
+    size = torch.linalg.vector_norm(flattened(told.grad, 2), DUAL.get(threat.norm, 2.0), dim=2)
     ratio = (told.loss / size.clamp(min=1e-12)).nan_to_num(torch.inf)
     return near.gather(1, ratio.argsort(dim=1, stable=True)[:, :count])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from withstand.attacks.parts.hyperplane import onto
 from withstand.attacks.parts.nearest import length
+from withstand.core.shapes import flattened
 from withstand.core.threat import vector_norm
 
 TRADES = 12
@@ -30,15 +31,15 @@ def shortest(
 
     Where no step reaches the plane, d is one straight towards its point nearest to x.
     """
-    normal = slope.flatten(1)
+    normal = flattened(slope)
     size = length(normal, 2)
     normal, fall = normal / size[:, None], fall / size
-    start = (x - x0).flatten(1)
+    start = flattened(x - x0)
     level = (normal * start).sum(1) - fall
     plane = normal.reshape(x.shape)
-    near = start + onto("l2", x, plane, fall, domain).flatten(1)
-    best = onto(norm, x0, plane, -level, domain).flatten(1)
-    aim = _Aim(norm, normal, level, start, near, best, radius, (domain[0] - x0.flatten(1), domain[1] - x0.flatten(1)))
+    near = start + flattened(onto("l2", x, plane, fall, domain))
+    best = flattened(onto(norm, x0, plane, -level, domain))
+    aim = _Aim(norm, normal, level, start, near, best, radius, (domain[0] - flattened(x0), domain[1] - flattened(x0)))
     step = aim.traded() - start
     return (step * (radius / length(step, 2)).clamp(max=1)[:, None]).reshape(x.shape)
 

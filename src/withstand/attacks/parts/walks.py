@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.evidence import Ask, Told
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat, rowwise
 
 MOMENTUM = 0.75
@@ -96,7 +97,7 @@ def sparse_walk(x0: Tensor, threat: Threat, steps: int, ask: Ask, share: float =
         here = Point.of(new, told)
         best = best.better(here)
         if i % window == 0:
-            support = (best.x != x0).flatten(1).sum(1).to(length)
+            support = flattened(best.x != x0).sum(1).to(length)
             sparser = support < 0.95 * support_before
             length = torch.where(sparser, 1.0, (length / 1.5).clamp(min=0.1))
             part, support_before = support / (1.5 * size), support
@@ -195,7 +196,7 @@ class Halving:
 
 def sparse_step(grad: Tensor, share: Tensor) -> Tensor:
     """Equal signed steps that add up to 1 on the largest `share` [B] of each row's coordinates, at least one."""
-    flat = grad.flatten(1)
+    flat = flattened(grad)
     size = flat.abs()
     count = (share * flat.shape[1]).long().clamp(1, flat.shape[1])
     least = size.sort(1, descending=True).values.gather(1, count[:, None] - 1)

@@ -13,6 +13,7 @@ from withstand.attacks.parts.epochs import cross_entropy, shuffled
 from withstand.core.registry import Count, Positive, universal
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.core.universal import Model, State, predictions
 
@@ -122,7 +123,7 @@ def _deepfool(model: Model, x: Tensor, own: int) -> Tensor | None:
             rivals = [k for k in logits.argsort(descending=True).tolist()[:CLASSES] if k != own]
             slopes = [torch.autograd.grad(logits[k] - logits[own], leaf, retain_graph=True)[0] for k in rivals]
         gaps, slope = (logits[own] - logits[rivals]).detach(), torch.stack(slopes)
-        size = slope.flatten(1).norm(dim=1).clamp(min=1e-12)
+        size = flattened(slope).norm(dim=1).clamp(min=1e-12)
         nearest = int((gaps / size).argmin())
         total = total + slope[nearest] * ((gaps[nearest] + 1e-4) / size[nearest] ** 2)
     return None

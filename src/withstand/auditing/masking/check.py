@@ -14,6 +14,7 @@ from withstand.auditing.question import Question, in_eval_mode, pose
 from withstand.core.errors import InputError
 from withstand.core.property import Property
 from withstand.core.records import Check
+from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike, load_model
@@ -107,8 +108,8 @@ def as_attacked(subject: Subject) -> Check:
         return Check(name=name, outcome="pass", sentence=sentence)
     x, y = subject.x0[rows], subject.y[rows]
     ours, given = (subject.gradient(x, y, "margin", f) for f in (subject.model, None))
-    size = torch.maximum(ours.flatten(1).norm(dim=1), given.flatten(1).norm(dim=1)).clamp(min=1e-12)
-    apart = (ours - given).flatten(1).norm(dim=1) / size
+    size = torch.maximum(flattened(ours).norm(dim=1), flattened(given).norm(dim=1)).clamp(min=1e-12)
+    apart = flattened(ours - given).norm(dim=1) / size
     share = float((apart > 1e-2).double().mean())
     figures = {"samples_apart": share}
     if share > 0:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
 
@@ -22,8 +23,8 @@ def features_of(model: Model, x: Tensor) -> tuple[Callable[[Tensor], Tensor], st
         with torch.no_grad():
             tried = found(x)
         if tried is not None and tried.shape[0] == len(x) and tried.is_floating_point():
-            return lambda batch: found(batch).flatten(1), "input of the last linear layer"
-    return lambda batch: module(batch).flatten(1), "outputs"
+            return lambda batch: flattened(found(batch)), "input of the last linear layer"
+    return lambda batch: flattened(module(batch)), "outputs"
 
 
 def _in_graph(graph: Graph) -> Callable[[Tensor], Any] | None:

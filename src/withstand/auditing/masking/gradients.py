@@ -7,6 +7,7 @@ from withstand.auditing.alarms import DEAD_SHARE
 from withstand.auditing.masking.subject import Subject, pgd, skipped
 from withstand.core.records import Check
 from withstand.core.rng import RowRandom, row_seeds
+from withstand.core.shapes import flattened
 from withstand.core.threat import rowwise
 
 STRONGER = 0.05
@@ -110,11 +111,11 @@ def _errors(subject: Subject, rows: Tensor) -> tuple[Tensor, Tensor]:
     y = subject.y[rows]
     rng = RowRandom(row_seeds(subject.seed, subject.numbers(rows), "finite differences").to(x.device))
     gradient = subject.gradient(x, y, "margin")
-    noise = 1e-5 * subject.outputs(x).flatten(1).abs().amax(1).clamp(min=1)
+    noise = 1e-5 * flattened(subject.outputs(x)).abs().amax(1).clamp(min=1)
     errors = []
     for _ in range(DIRECTIONS):
         direction = rng.signs(x.shape[1:], x.dtype)
-        slope = (gradient * direction).flatten(1).sum(1)
+        slope = flattened(gradient * direction).sum(1)
         taken = torch.full_like(slope, torch.nan)
         for step in STEPS:
             ends = [subject.asked.margin(subject.outputs(x + side * step * width * direction), y) for side in (1, -1)]
@@ -138,7 +139,7 @@ def local_linearity(subject: Subject, one_step: Check) -> Check:
     x, y = subject.x0[rows], subject.y[rows]
     rng = RowRandom(row_seeds(subject.seed, subject.numbers(rows), "local linearity").to(x.device))
     near = subject.threat.render(x, subject.threat.sample(x, rng))
-    here, there = (subject.gradient(at, y, "smooth").flatten(1).double() for at in (x, near))
+    here, there = (flattened(subject.gradient(at, y, "smooth")).double() for at in (x, near))
     usable = (_sizes(here) > 0) & (_sizes(there) > 0) & (here.isfinite() & there.isfinite()).all(1)
     if not bool(usable.any()):
         return skipped(name, "no gradient of the loss is other than zero, see gradient health.")
@@ -160,7 +161,7 @@ def local_linearity(subject: Subject, one_step: Check) -> Check:
 
 def _sizes(gradient: Tensor) -> Tensor:
     """The largest entry [n] of each gradient, nan or infinite where one is."""
-    return gradient.flatten(1).abs().amax(1)
+    return flattened(gradient).abs().amax(1)
 
 
 def _share(mask: Tensor) -> float:

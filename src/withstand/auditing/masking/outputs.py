@@ -7,6 +7,7 @@ from withstand.auditing.masking.subject import Subject, skipped
 from withstand.core.oracle import call
 from withstand.core.property import Argmax
 from withstand.core.records import Check
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph
 
 REPEATS = 5
@@ -25,7 +26,7 @@ def largest_change(answers: list[Tensor]) -> float:
 
 def are_probabilities(outputs: Tensor) -> bool:
     """Whether outputs [n, K] lie in [0, 1] and sum to 1."""
-    sums = outputs.flatten(1).sum(1)
+    sums = flattened(outputs).sum(1)
     return bool(((outputs >= 0) & (outputs <= 1)).all()) and bool(((sums - 1).abs() < 1e-3).all())
 
 

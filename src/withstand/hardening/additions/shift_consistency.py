@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from withstand.core.errors import InputError
 from withstand.core.registry import NonNegative
+from withstand.core.shapes import flattened
 from withstand.hardening.objective import Addition, Loss, LossFunction, addition
 from withstand.hardening.parts.lending import inside, randomness
 from withstand.hardening.state import State
@@ -51,7 +52,7 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
             inside(model, buffers, lambda there: there(x))
     finally:
         handle.remove()
-    return seen[-1].flatten(1)
+    return flattened(seen[-1])
 
 
 def dispersion(shifts: Tensor, y: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withstand.core.registry import Count, NonNegative, Positive
+from withstand.core.shapes import flattened
 from withstand.hardening.objective import Loss, Model, Objective, objective
 from withstand.hardening.parts.ascent import cross_entropy, looking
 from withstand.hardening.parts.penalised import transported
@@ -42,5 +43,5 @@ class WRM(Objective):
 
     def loss(self, model: Model, x: Tensor, at: Tensor, y: Tensor, state: State) -> Loss:
         robust = F.cross_entropy(model(at), y)
-        cost = (at - x).flatten(1).square().sum(1).mean()
+        cost = flattened(at - x).square().sum(1).mean()
         return Loss(robust, {"robust": robust.detach(), "cost": cost.detach()})

@@ -14,6 +14,7 @@ from withstand.core.judge import needed
 from withstand.core.property import Rows
 from withstand.core.registry import Count, verifier
 from withstand.core.runner import run
+from withstand.core.shapes import flattened
 from withstand.verification.box_proofs import BoxProofs
 from withstand.verification.boxbounds import Bounder, BoxBounds, GraphBounder
 from withstand.verification.chain import chain_of
@@ -86,7 +87,7 @@ class _Tree:
         count = int(self.rows.group.max()) + 1
         self.member = self.rows.group[:, None] == torch.arange(count)
         low, high = problem.threat.box(problem.x0)
-        self.low, self.high = low.flatten(1), high.flatten(1)
+        self.low, self.high = flattened(low), flattened(high)
         with torch.no_grad():
             self.level = 2 * needed(problem.grade, problem.graph(problem.x0))
         self.floor = torch.full_like(self.level, torch.inf)
@@ -145,7 +146,7 @@ class _Tree:
         problem, rows = self.problem, self.problem.rows
         start = problem.x0[question]
         x = problem.threat.pick(question, problem.x0).project(start, points.reshape(-1, *problem.graph.input_shape))
-        value = Rows(rows.weight[question], rows.offset[question], rows.group).value(self.bounder(x.flatten(1)))
+        value = Rows(rows.weight[question], rows.offset[question], rows.group).value(self.bounder(flattened(x)))
         bad = (rows.combine(value) <= 0).nonzero().squeeze(1)
         if len(bad):
             yield Candidate(question[bad], x[bad])
@@ -213,7 +214,7 @@ class _Tree:
                 x0 = start.reshape(-1, *shape)
                 y = problem.y[question : question + 1].expand(len(x0), *problem.y.shape[1:])
                 found = run(method, problem.graph, x0, y, threat, problem.property, seed=self.rounds, batch=MAX_STARTS)
-                yield from self._offer(torch.full((len(x0),), question), found.x.flatten(1))
+                yield from self._offer(torch.full((len(x0),), question), flattened(found.x))
                 if not problem.open[question]:
                     break
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from withstand.core.evidence import Evidence, Lower
 from withstand.core.registry import verifier
+from withstand.core.shapes import flattened
 from withstand.core.sparse import Sparse
 from withstand.core.threat import Threat
 from withstand.lipschitz.certified import NORMS, certified
@@ -57,7 +58,7 @@ def _lowest(part: Problem) -> Tensor:
 def _reach(threat: Threat, x0: Tensor, away: Tensor, p: float) -> Tensor:
     """How far [B] in the norm p the threat's points lie from the start at most, no coordinate further than `away`
     [B, *shape]."""
-    flat = away.flatten(1)
+    flat = flattened(away)
     if isinstance(threat, Sparse) and p < math.inf:
         moved = threat.maps(away**p).sum(1, keepdim=True)
         return threat.most(moved)[:, 0] ** (1 / p)

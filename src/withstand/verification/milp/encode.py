@@ -14,6 +14,7 @@ import torch
 from withstand.bounds.interval import aligned
 from withstand.bounds.linear import Relaxation
 from withstand.bounds.rule import Elementwise, Nonlinear
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Node
 from withstand.graph.ops import OPS
 from withstand.verification.milp.pooling import largest, windows
@@ -117,7 +118,7 @@ class Encoder:
                 backs, constant = rule.backward(sign * units.reshape(1, -1, *shape), boxes, **node.attrs)
                 above = value[places].scaled(np.full(len(places), sign))
                 for form, back in zip(inputs, backs, strict=True):
-                    above = above - form.mapped(csr_array(back.flatten(2)[0].double().numpy()))
+                    above = above - form.mapped(csr_array(flattened(back, 2)[0].double().numpy()))
                 self.program.constrain(above, constant[0].double().numpy(), np.inf)
         return value
 

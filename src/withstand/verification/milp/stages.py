@@ -11,6 +11,7 @@ from torch import Tensor
 from withstand.bounds import affine
 from withstand.bounds.planes import dot
 from withstand.bounds.rule import Affine, Elementwise, Nonlinear, active, rule_of
+from withstand.core.shapes import flattened
 from withstand.graph.ir import Graph, Node
 from withstand.verification.milp.program import Form, Sparse
 
@@ -91,7 +92,7 @@ class _Reader:
             rows, constant = self._back(target, places)
             constants.append(constant[0].numpy())
             for name, part in rows.items():
-                parts.setdefault(name, []).append(csr_array(part.flatten(2)[0].numpy()))
+                parts.setdefault(name, []).append(csr_array(flattened(part, 2)[0].numpy()))
         whole = {name: csr_array(vstack(pieces)) for name, pieces in parts.items()}
         return Map(whole, np.concatenate(constants))
 
