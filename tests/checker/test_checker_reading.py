@@ -70,7 +70,7 @@ def test_moves():
     image("Flatten", axis=-1)
     image("Unsqueeze", np.array([0, 3]))
     image("Slice", np.array([1, -1]), np.array([4, -9]), np.array([2, 1]), np.array([2, -1]))
-    image("Slice", np.array([1]), np.array([3]))
+    image("Slice", np.array([0, 1]), np.array([1, 3]))
     image("Gather", np.array([[0, -1], [2, 2]]), axis=1)
     image("Pad", np.array([0, 1, 0, 2, 0, 0, 1, 0]), np.array(1.5))
     image("Expand", np.array([1, 4, 6, 5]))

@@ -1,7 +1,5 @@
 """ONNX operators on images and along axes: convolutions, averages, maxima, batch normalisation."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from withstand.checker.maps import Convolution, Dense, Scale, Transposed
@@ -18,27 +16,47 @@ def _image(value: Value) -> tuple[int, Pair]:
     return value.shape[1], ((1,) * (4 - len(value.shape)) + value.shape[2:])[-2:]  # type: ignore[return-value]
 
 
-def _pair(n: Node, name: str, otherwise: int = 1) -> Pair:
-    given = list(n.attrs.get(name, []))
-    return ([otherwise] * (2 - len(given)) + given)[-2:] if given else (otherwise, otherwise)  # type: ignore
+def _each(n: Node, name: str, count: int, otherwise: int = 1) -> list[int]:
+    """An attribute of one number, at least 0, for each of so many ends."""
+    given = n.attr(name, [otherwise] * count)
+    if len(given) != count or min(given) < 0:
+        raise Refused(f"has {name} of {list(given)} for {count} of them")
+    return list(given)
 
 
-def _pads(n: Node, size: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, int, int, int]:
+def _pair(n: Node, value: Value, name: str, otherwise: int = 1) -> Pair:
+    """An attribute for height and width."""
+    given = _each(n, name, len(value.shape) - 2, otherwise)
+    return ([otherwise] * (2 - len(given)) + given)[-2:]  # type: ignore[return-value]
+
+
+def _steps(n: Node, value: Value) -> tuple[Pair, Pair]:
+    """Strides and dilations."""
+    stride, dilation = _pair(n, value, "strides"), _pair(n, value, "dilations")
+    if 0 in stride + dilation:
+        raise Refused("has strides or dilations of 0")
+    return tuple(stride), tuple(dilation)  # type: ignore[return-value]
+
+
+def _pads(n: Node, value: Value, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, int, int, int]:
     """Top, left, bottom, right."""
-    mode = n.attrs.get("auto_pad", "NOTSET")
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        ends = zip(size, kernel, stride, dilation, strict=True)
-        whole = [max(0, (-(-i // s) - 1) * s + (k - 1) * d + 1 - i) for i, k, s, d in ends]
-        less, more = [w // 2 for w in whole], [w - w // 2 for w in whole]
-        return (*less, *more) if mode == "SAME_UPPER" else (*more, *less)  # type: ignore[return-value]
-    given = list(n.attrs.get("pads", []))
-    if mode == "VALID" or not given:
-        return 0, 0, 0, 0
-    return (0, given[0], 0, given[1]) if len(given) == 2 else tuple(given)  # type: ignore[return-value]
+    mode, rank = n.attr("auto_pad"), len(value.shape) - 2
+    given = _each(n, "pads", 2 * rank, 0)
+    if mode not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER") or (mode != "NOTSET" and any(given)):
+        raise Refused(f"is padded in the way {mode} and by numbers too")
+    if mode in ("NOTSET", "VALID"):
+        return (0, given[0], 0, given[1]) if rank == 1 else tuple(given)  # type: ignore[return-value]
+    ends = zip(_image(value)[1], kernel, stride, dilation, strict=True)
+    whole = [max(0, (-(-i // s) - 1) * s + (k - 1) * d + 1 - i) for i, k, s, d in ends]
+    less, more = [w // 2 for w in whole], [w - w // 2 for w in whole]
+    return (*less, *more) if mode == "SAME_UPPER" else (*more, *less)  # type: ignore[return-value]
 
 
-def _kernel(weight: Array) -> Array:
+def _weight(n: Node, value: Value) -> Array:
     """A weight [out, in, height, width], of height 1 for sequences."""
+    weight = n.needed(1)
+    if weight.ndim != len(value.shape) or list(n.attr("kernel_shape", weight.shape[2:])) != list(weight.shape[2:]):
+        raise Refused(f"has weights of shape {weight.shape} for a value of shape {value.shape}")
     return np.ascontiguousarray(weight[:, :, None] if weight.ndim == 3 else weight, np.float64)
 
 
@@ -47,15 +65,22 @@ def _apply(r: Reading, value: Value, map: Convolution | Transposed, channels: in
 
 
 def _add_channels(r: Reading, value: Value, constant: Array | None) -> Value:
-    return value if constant is None else r.plus(value, constant.reshape(-1, *(1,) * (len(value.shape) - 2)))
+    return value if constant is None else r.plus(value, _channels(value, constant))
+
+
+def _channels(value: Value, constant: Array) -> Array:
+    """One number a channel in the form in which it broadcasts."""
+    if constant.shape != value.shape[1:2]:
+        raise Refused(f"has numbers of shape {constant.shape} for a value of shape {value.shape}")
+    return constant.reshape(-1, *(1,) * (len(value.shape) - 2))
 
 
 @reads("Conv")
 def convolve(r: Reading, n: Node) -> Value:
-    value, weight = n.value(), _kernel(n.needed(1))
+    value = n.value()
     channels, size = _image(value)
-    stride, dilation, groups = _pair(n, "strides"), _pair(n, "dilations"), n.attrs.get("group", 1)
-    pads = _pads(n, size, weight.shape[2:], stride, dilation)  # type: ignore[arg-type]
+    weight, (stride, dilation), groups = _weight(n, value), _steps(n, value), n.attr("group")
+    pads = _pads(n, value, weight.shape[2:], stride, dilation)  # type: ignore[arg-type]
     if channels != weight.shape[1] * groups or len(weight) % groups:
         raise Refused(f"has weights of shape {weight.shape} for {channels} channels")
     map = Convolution(weight, size, stride, pads, dilation, groups)
@@ -66,32 +91,41 @@ def convolve(r: Reading, n: Node) -> Value:
 
 @reads("ConvTranspose")
 def convolve_transposed(r: Reading, n: Node) -> Value:
-    value, weight = n.value(), _kernel(n.needed(1))
+    value = n.value()
     channels, size = _image(value)
-    stride, dilation, groups = _pair(n, "strides"), _pair(n, "dilations"), n.attrs.get("group", 1)
-    if n.attrs.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in n.attrs:
+    weight, (stride, dilation), groups = _weight(n, value), _steps(n, value), n.attr("group")
+    if n.attr("auto_pad") != "NOTSET" or n.attr("output_shape") is not None:
         raise Refused("states its output's shape, not its pads")
-    pads = _pads(n, size, weight.shape[2:], stride, dilation)  # type: ignore[arg-type]
-    ends = zip(size, weight.shape[2:], stride, dilation, _pair(n, "output_padding", 0), pads, pads[2:], strict=False)
+    pads, extra = _pads(n, value, weight.shape[2:], stride, dilation), _pair(n, value, "output_padding", 0)  # type: ignore[arg-type]
+    extra = (0, extra[1]) if len(value.shape) == 3 else extra
+    ends = zip(size, weight.shape[2:], stride, dilation, extra, pads, pads[2:], strict=False)
     out = tuple((i - 1) * s + (k - 1) * d + 1 + e - low - high for i, k, s, d, e, low, high in ends)
     map = Convolution(weight, out, stride, pads, dilation, groups)  # type: ignore[arg-type]
-    if channels != len(weight) or map.out_size != size:
+    if channels != len(weight) or channels % groups or min(out) < 1 or map.out_size != size:
         raise Refused("has shapes that do not fit each other")
     return _add_channels(r, _apply(r, value, Transposed(map), map.channels, out), n.constant(2))  # type: ignore
+
+
+def _pooling(n: Node, value: Value) -> Convolution:
+    """The sums over a pool's windows."""
+    channels, size = _image(value)
+    kernel, (stride, dilation) = _pair(n, value, "kernel_shape"), _steps(n, value)
+    pads = _pads(n, value, kernel, stride, dilation)
+    map = Convolution(np.ones((channels, 1, *kernel)), size, stride, pads, dilation, channels)
+    if min(map.out_size) < 1:
+        raise Refused("has windows larger than its image")
+    if n.attr("ceil_mode", 0) and map.out_size != _rounded_up(map):
+        raise Refused("has windows that reach beyond the padded image (ceil_mode)")
+    return map
 
 
 @reads("AveragePool")
 def average_pool(r: Reading, n: Node) -> Value:
     value = n.value()
-    channels, size = _image(value)
-    kernel, stride, dilation = _pair(n, "kernel_shape"), _pair(n, "strides"), _pair(n, "dilations")
-    pads = _pads(n, size, kernel, stride, dilation)
-    map = Convolution(np.ones((channels, 1, *kernel)), size, stride, pads, dilation, channels)
-    if n.attrs.get("ceil_mode", 0) and map.out_size != _rounded_up(map):
-        raise Refused("has windows that reach beyond the padded image (ceil_mode)")
-    total = _apply(r, value, map, channels, map.out_size)
-    count = np.full(map.outputs, float(kernel[0] * kernel[1]))
-    if not n.attrs.get("count_include_pad", 0):
+    map = _pooling(n, value)
+    total = _apply(r, value, map, map.channels, map.out_size)
+    count = np.full(map.outputs, float(np.prod(map.weight.shape[2:])))
+    if not n.attr("count_include_pad"):
         count = map.forward(np.ones((1, map.inputs)))[0]
     if not count.all():
         raise Refused("has windows that lie in the padding alone")
@@ -106,17 +140,16 @@ def _rounded_up(map: Convolution) -> Pair:
 
 @reads("MaxPool")
 def max_pool(r: Reading, n: Node) -> Value:
+    """The order of storage is that of the indices, which are not given."""
     value = n.value()
-    channels, size = _image(value)
-    kernel, stride, dilation = _pair(n, "kernel_shape"), _pair(n, "strides"), _pair(n, "dilations")
-    pads = _pads(n, size, kernel, stride, dilation)
-    map = Convolution(np.ones((channels, 1, *kernel)), size, stride, pads, dilation, channels)
-    if n.outputs > 1 or (n.attrs.get("ceil_mode", 0) and map.out_size != _rounded_up(map)):
-        raise Refused("gives its indices, or has windows that reach beyond the padded image (ceil_mode)")
-    index = map.windows(r.places(value).reshape(channels, *size), -1)
+    map = _pooling(n, value)
+    n.attr("storage_order")
+    if n.outputs > 1:
+        raise Refused("gives its indices")
+    index = map.windows(r.places(value).reshape(map.channels, *map.size), -1)
     if (index < 0).all(1).any():
         raise Refused("has windows that lie in the padding alone")
-    shape = (1, channels, *map.out_size[-(len(value.shape) - 2) :])
+    shape = (1, map.channels, *map.out_size[-(len(value.shape) - 2) :])
     return r.activation(value, Maximum(index, r.sizes[value.number]), shape)
 
 
@@ -124,17 +157,23 @@ def max_pool(r: Reading, n: Node) -> Value:
 def largest(r: Reading, n: Node) -> Value:
     value = n.value()
     kept, axes, shape = _axes(n, value)
+    if not axes:
+        return value
     index = r.places(value).transpose(*kept, *axes).reshape(int(np.prod(shape)), -1)
     return r.activation(value, Maximum(index, r.sizes[value.number]), shape)
 
 
 def _axes(n: Node, value: Value) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """The axes to keep and those to reduce, and the result's shape."""
+    """The axes to keep and those to reduce, and the result's shape. No axes: all, unless the node says none."""
     rank = len(value.shape)
-    everywhere = n.op.startswith("Global")
-    given: Sequence[int] | None = range(2, rank) if everywhere else n.whole(1, "axes")
-    axes = sorted(a % rank for a in (range(rank) if given is None else given))
-    keep = everywhere or n.attrs.get("keepdims", 1)
+    if everywhere := n.op.startswith("Global"):
+        _image(value)
+        axes = list(range(2, rank))
+    else:
+        axes = sorted(n.axes(1, rank) or ([] if n.attr("noop_with_empty_axes", 0) else range(rank)))
+    if len(set(axes)) < len(axes):
+        raise Refused("names an axis twice")
+    keep = everywhere or n.attr("keepdims")
     shape = tuple(1 if a in axes else s for a, s in enumerate(value.shape) if keep or a not in axes)
     return [a for a in range(rank) if a not in axes], axes, shape
 
@@ -143,6 +182,8 @@ def _axes(n: Node, value: Value) -> tuple[list[int], list[int], tuple[int, ...]]
 def mean(r: Reading, n: Node) -> Value:
     value = n.value()
     kept, axes, shape = _axes(n, value)
+    if not axes:
+        return value
     last = r.moved(value, r.places(value).transpose(*kept, *axes))
     count, blocks = int(np.prod([value.shape[a] for a in axes])), int(np.prod(shape))
     total = r.affine([(last, Dense(np.ones((1, count)), blocks))], None, shape)
@@ -153,14 +194,16 @@ def mean(r: Reading, n: Node) -> Value:
 
 @reads("BatchNormalization")
 def batch_norm(r: Reading, n: Node) -> Value:
-    """Its factor scale / sqrt(variance + epsilon) is known up to 3 roundings."""
-    if n.attrs.get("training_mode", 0) or n.outputs > 1:
+    """Its factor scale / sqrt(variance + epsilon) is known up to 3 roundings. Momentum is for training alone."""
+    n.attr("momentum")
+    if n.attr("training_mode", 0) or n.outputs > 1:
         raise Refused("is exported in training mode")
-    scale, bias, mean, variance = (n.needed(i) for i in range(1, 5))
-    spread = variance + n.attrs.get("epsilon", float(np.float32(1e-5)))
+    if not n.attr("spatial", 1):
+        raise Refused("has statistics of every place")
+    scale, bias, mean, variance = (_channels(n.value(), n.needed(i)) for i in range(1, 5))
+    spread = variance + n.attr("epsilon")
     if not (variance >= 0).all() or not (spread > 0).all():
         raise Refused("has a variance below zero")
-    centred = _add_channels(r, n.value(), -mean)
-    tail = (1,) * (len(centred.shape) - 2)
-    factor = np.broadcast_to((scale / np.sqrt(spread)).reshape(-1, *tail), centred.shape).ravel()
-    return _add_channels(r, r.affine([(centred, Scale(factor, 3))], None, centred.shape), bias)
+    centred = r.plus(n.value(), -mean)
+    factor = np.broadcast_to(scale / np.sqrt(spread), centred.shape).ravel()
+    return r.plus(r.affine([(centred, Scale(factor, 3))], None, centred.shape), bias)

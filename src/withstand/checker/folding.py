@@ -1,0 +1,65 @@
+"""What a network computes from constants alone: shapes mostly. Only what is exact is computed."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from withstand.checker.node import Node, Refused, Value
+from withstand.checker.onnx_file import array_of
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = np.ndarray
+
+EXACT = {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"}
+EXACT |= {"Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Equal"}
+"""Operators that only move numbers: of constants they are constants."""
+
+WHOLE = {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Min", "Max", "Range", "ReduceProd"}
+"""Operators of whole numbers, such as shapes, that are exact too."""
+
+
+def folded(node: Node) -> list[Array] | None:
+    """The results of a node as constants, if they are constant and exact; None if they depend on the input."""
+    if node.op == "Constant":
+        return [_stated(node)]
+    if node.op == "Shape":
+        (held,) = node.inputs
+        shape = () if held is None else held.shape
+        return [np.array(shape[node.attr("start", 0) : node.attr("end")], np.int64)]
+    if any(isinstance(i, Value) for i in node.inputs):
+        return None
+    feeds = {name: i for name, i in zip(node.proto.input, node.inputs, strict=True) if isinstance(i, np.ndarray)}
+    whole = node.op in WHOLE and all(a.dtype.kind in "biu" for a in feeds.values())
+    if node.op not in EXACT and not whole:
+        raise Refused("computes a constant, which would have to be rounded; fold constants when exporting")
+    return _run(node.everything(), node.version, feeds)
+
+
+def _stated(node: Node) -> Array:
+    """The number of a `Constant`, which has exactly one attribute."""
+    forms = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    names = [attribute.name for attribute in node.proto.attribute]
+    if names == ["value"]:
+        return array_of(node.attr("value"))
+    if len(names) != 1 or names[0] not in forms:
+        raise Refused("states its constant in a form that is not known to the checker")
+    return np.asarray(node.attr(names[0]), forms[names[0]])
+
+
+def _run(node: "onnx.NodeProto", version: int, feeds: dict[str, Array]) -> list[Array]:
+    """One node on constants."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in feeds]
+    names = [name for name in node.output if name]
+    outputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in names]
+    graph = onnx.helper.make_graph([node], "constant", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
+    try:
+        found = dict(zip(names, ReferenceEvaluator(model).run(None, feeds), strict=True))
+    except Exception as error:
+        raise Refused(f"cannot be computed ({error})") from error
+    return [np.asarray(found.get(name, 0)) for name in node.output]
