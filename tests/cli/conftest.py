@@ -38,6 +38,7 @@ def ready_workers() -> Iterator[None]:
 def withstand(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*argv: object) -> Done:
         code = main([str(word) for word in argv])

@@ -201,7 +201,7 @@ def test_a_folder_without_permission(withstand: Command) -> None:
 
 def test_results_that_cannot_be_written(withstand: Command) -> None:
     onnx, vnnlib = write_question(1.5)
-    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--results", "no/such/folder/answer.txt")
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--out", "no/such/folder/answer.txt")
     refused(done, "answer.txt")
 
 
@@ -244,11 +244,11 @@ def test_usage_errors_are_exit_2_too(argv: tuple[str, ...], withstand: Command) 
 @pytest.mark.parametrize(
     ("asked", "stray"),
     [
-        ((*MODEL, *DATA, *THREAT), ("--results", "out.csv")),
-        ((*MODEL, *DATA, *THREAT), ("--timeout", "3")),
+        ((*MODEL, *DATA, *THREAT), ("--out", "out.csv")),
+        ((*MODEL, *DATA, *THREAT), ("--workers", "3")),
         ((*MODEL, *DATA, *THREAT, "--export", "questions"), ("--method", "crown")),
-        (("--onnx", "net.onnx", "--vnnlib", "prop.vnnlib"), ("--jobs", "2")),
-        (("--instances", "list.csv"), ("--budget", "3s")),
+        (("--onnx", "net.onnx", "--vnnlib", "prop.vnnlib"), ("--workers", "2")),
+        (("--instances", "list.csv"), ("--method", "crown")),
     ],
 )
 def test_options_that_say_nothing_about_what_is_asked(

@@ -16,7 +16,7 @@ SAMPLES = ("digits-cnn-cert", "--data", "digits", "--threat", "linf:0.02", "--li
 
 def test_a_question_s_certificate_is_stored_and_checks(withstand: Command) -> None:
     write_question(1.5)
-    done = withstand("verify", "--onnx", "net.onnx", "--vnnlib", "prop.vnnlib", "--certificate", "kept", "--json")
+    done = withstand("verify", "--onnx", "net.onnx", "--vnnlib", "prop.vnnlib", "--certificates", "kept", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert (told["result"], told["certificate"], told["reason"]) == ("unsat", "kept/net-prop.safetensors", "")
@@ -34,7 +34,7 @@ def test_a_question_of_two_regions_has_a_folder_of_certificates(withstand: Comma
     Path("prop.vnnlib").write_text(
         text + "(assert (or (and (<= X_0 0.25) (>= X_0 0.0)) (and (>= X_0 0.75) (<= X_0 1.0))))\n"
     )
-    done = withstand("verify", "--onnx", "net.onnx", "--vnnlib", "prop.vnnlib", "--certificate", "kept")
+    done = withstand("verify", "--onnx", "net.onnx", "--vnnlib", "prop.vnnlib", "--certificates", "kept")
     assert done.out.split() == ["unsat"], done.err
     assert sorted(path.name for path in Path("kept/net-prop").iterdir()) == ["1.safetensors", "2.safetensors"]
     assert withstand("check", "kept").code == 2
@@ -54,7 +54,7 @@ def test_a_question_of_two_regions_has_a_folder_of_certificates(withstand: Comma
 def test_a_list_names_certificates_in_its_results(withstand: Command) -> None:
     write_question(1.5)
     Path("list.csv").write_text("net.onnx,prop.vnnlib,30,unsat\n")
-    done = withstand("verify", "--instances", "list.csv", "--results", "out.csv", "--certificate", "kept")
+    done = withstand("verify", "--instances", "list.csv", "--out", "out.csv", "--certificates", "kept")
     assert done.code == 0, done.err
     name = Path("out.csv").read_text().splitlines()[1].rpartition(",")[2]
     assert name == "kept/net-prop.safetensors"
@@ -62,7 +62,7 @@ def test_a_list_names_certificates_in_its_results(withstand: Command) -> None:
 
 
 def test_samples_get_a_certificate_each(withstand: Command) -> None:
-    done = withstand("verify", *SAMPLES, "--method", "crown", "--certificate", "kept")
+    done = withstand("verify", *SAMPLES, "--method", "crown", "--certificates", "kept")
     assert done.code == 0, done.err
     assert "(leaf-checked certificate)" in done.out
     assert "kept: 4 certificates of 4 proofs." in done.out
@@ -74,7 +74,7 @@ def test_samples_get_a_certificate_each(withstand: Command) -> None:
 
 
 def test_proofs_without_certificates_keep_their_grade_and_say_why(withstand: Command) -> None:
-    done = withstand("verify", *SAMPLES[:-1], "1", "--method", "lp", "--certificate", "kept")
+    done = withstand("verify", *SAMPLES[:-1], "1", "--method", "lp", "--certificates", "kept")
     assert done.code == 0, done.err
     assert "without slack)" in done.out
     assert "unknown: no certificate" not in done.out
@@ -109,6 +109,6 @@ def test_an_audit_stores_certificates_and_check_reads_them(withstand: Command) -
 
 @pytest.mark.parametrize("threat", ["l0:1", "flow:0.1"])
 def test_a_threat_without_certificates_is_told(withstand: Command, threat: str) -> None:
-    done = withstand("verify", *SAMPLES[:3], "--threat", threat, "--limit", "1", "--certificate", "kept")
+    done = withstand("verify", *SAMPLES[:3], "--threat", threat, "--limit", "1", "--certificates", "kept")
     assert done.code == 2
     assert done.err.count("\n") == 1

@@ -31,7 +31,7 @@ def listed(withstand: Command) -> str:
 
 
 def test_a_list_gets_a_table_totals_and_results(listed: str, withstand: Command) -> None:
-    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--certificate", "kept")
+    done = withstand("verify", "--instances", listed, "--out", "out.csv", "--certificates", "kept")
     assert done.code == 0, done.err
     header, *rows = done.out.splitlines()[:4]
     assert header.split() == ["network", "question", "result", "known", "seconds", "CPU", "domains", "bound"]
@@ -57,7 +57,7 @@ def test_a_list_goes_on_where_it_was_killed_under_the_command_s_time_limit(liste
     file.close()
     whole = Path("out.csv").read_text()
     Path("out.csv").write_text(whole + "net.onnx,held.vn")
-    done = withstand("verify", "--instances", listed, "--results", "out.csv", "--timeout", "0.000001", "--json")
+    done = withstand("verify", "--instances", listed, "--out", "out.csv", "--budget", "0.000001", "--json")
     assert done.code == 0, done.err
     assert done.err.startswith("2 of 3 instances have results already\n3/3  net held  timeout")
     assert Path("out.csv").read_text().startswith(whole + "net.onnx,held.vnnlib,timeout,")
@@ -72,7 +72,7 @@ def test_a_wrong_verdict_is_exit_3(listed: str, withstand: Command) -> None:
     for name, word in (("reached", "unsat"), ("held", "unsat"), ("missing", "error")):
         file.append(Result("net.onnx", f"{name}.vnnlib", word, 3.0, 2.0, 0, 0.0))
     file.close()
-    done = withstand("verify", "--instances", listed, "--results", "out.csv")
+    done = withstand("verify", "--instances", listed, "--out", "out.csv")
     assert done.code == 3
     assert "sat (!)" in done.out
     assert "1 of 3 solved" in done.out
@@ -111,7 +111,7 @@ sys.exit(main())
 def test_a_question_ends_in_time_even_in_the_middle_of_a_step(withstand: Command) -> None:
     onnx, vnnlib = write_question(0.5)
     Path(vnnlib).rename("hang.vnnlib")
-    question = ["verify", "--onnx", onnx, "--vnnlib", "hang.vnnlib", "--timeout", "4", "--results", "answer.txt"]
+    question = ["verify", "--onnx", onnx, "--vnnlib", "hang.vnnlib", "--budget", "4", "--out", "answer.txt"]
     tests = Path(__file__).parents[1] / "verification"
     start = time.monotonic()
     argv = [sys.executable, "-c", STUCK, str(tests), *question, "--json"]
@@ -150,14 +150,14 @@ def test_questions_that_do_not_fit_are_one_sentence(text: str, words: str, withs
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
 def test_time_limits_that_are_none(seconds: str, withstand: Command) -> None:
     onnx, vnnlib = write_question(0.5)
-    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", seconds)
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--budget", seconds)
     assert (done.code, done.out) == (2, "")
     assert "Traceback" not in done.err
 
 
 def test_a_time_limit_may_be_a_year(withstand: Command) -> None:
     onnx, vnnlib = write_question(0.5)
-    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "31536000")
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--budget", "31536000")
     assert (done.code, done.out.split()[0]) == (0, "sat")
 
 
@@ -202,8 +202,8 @@ def test_a_network_that_computes_nan_is_one_sentence(withstand: Command) -> None
         (("--instances", "list.csv", "--onnx", "net.onnx"), "takes no --onnx"),
         (("digits-cnn", "--instances", "list.csv"), "MODEL"),
         (("--onnx", "net.onnx"), "both --onnx and --vnnlib"),
-        (("--instances", "list.csv", "--results", "list.csv"), "is no results file"),
-        (("--instances", "list.csv", "--results", "no/out.csv"), "cannot be written"),
+        (("--instances", "list.csv", "--out", "list.csv"), "is no results file"),
+        (("--instances", "list.csv", "--out", "no/out.csv"), "cannot be written"),
     ],
 )
 def test_options_that_do_not_fit(options: tuple[str, ...], words: str, listed: str, withstand: Command) -> None:
@@ -214,7 +214,7 @@ def test_options_that_do_not_fit(options: tuple[str, ...], words: str, listed: s
 
 def test_questions_are_written_and_answered(withstand: Command) -> None:
     question = ("digits-cnn-cert", "--data", "digits", "--threat", "linf:0.02", "--limit", "1")
-    done = withstand("verify", *question, "--export", "out", "--timeout", "50")
+    done = withstand("verify", *question, "--export", "out", "--budget", "50")
     assert done.code == 0, done.err
     assert done.out.startswith("out/instances.csv: 1 questions; 0 samples")
     assert (Path("out") / "model.onnx").is_file()

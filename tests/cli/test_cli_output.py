@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 
@@ -55,3 +56,34 @@ def test_a_drawn_table_holds_the_cells(monkeypatch: pytest.MonkeyPatch, capsys: 
     print_table(("name", "share"), [("[one]", 0.12345), ("none", None)])
     drawn = capsys.readouterr().out
     assert all(cell in drawn for cell in ("[one]", "0.1235", " - "))
+
+
+RUNS = [(f"runs/a-rather-long-name-of-a-network-digits-linf_8_255-{seed}", "audit", 500, None) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_rows_stay_apart_where_the_line_is_short(
+    drawn: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: drawn, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(("run", "kind", "samples", "smoothed"), RUNS)
+    lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.strip() for line in lines] == [
+        RUNS[0][0],
+        "kind audit, samples 500",
+        RUNS[1][0],
+        "kind audit, samples 500",
+    ]
+
+
+def test_a_line_breaks_between_cells_and_never_inside_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    names = [f"column{i}" for i in range(8)]
+    print_table(names, [[f"value{i}" for i in range(8)]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert all(any(f"column{i} value{i}" in line for line in lines) for i in range(1, 8))

@@ -48,7 +48,7 @@ def rows_of(path: str | Path) -> list[dict[str, str]]:
 
 
 def test_both_ends_are_told_and_kept(withstand: Command) -> None:
-    done = withstand(*ASK, "--limit", "4", "--results", "radii.csv", "--json")
+    done = withstand(*ASK, "--limit", "4", "--out", "radii.csv", "--json")
     assert done.code == 0, done.err
     told = done.json
     assert sum(told["counts"].values()) == told["n"] == len(told["samples"]) == 4
@@ -92,12 +92,12 @@ def test_the_table_and_the_sentence(withstand: Command) -> None:
 
 
 def test_what_is_in_the_file_is_not_asked_again(withstand: Command) -> None:
-    first = withstand(*ASK, "--limit", "3", "--results", "radii.csv", "--json").json
+    first = withstand(*ASK, "--limit", "3", "--out", "radii.csv", "--json").json
     kept = Path("radii.csv").read_text("utf-8")
-    again = withstand(*ASK, "--limit", "3", "--results", "radii.csv", "--json").json
+    again = withstand(*ASK, "--limit", "3", "--out", "radii.csv", "--json").json
     assert Path("radii.csv").read_text("utf-8") == kept
     assert again["samples"] == first["samples"]
-    more = withstand(*ASK, "--limit", "4", "--results", "radii.csv", "--json").json
+    more = withstand(*ASK, "--limit", "4", "--out", "radii.csv", "--json").json
     assert more["samples"][:3] == first["samples"]
     assert Path("radii.csv").read_text("utf-8").startswith(kept)
 
@@ -105,7 +105,7 @@ def test_what_is_in_the_file_is_not_asked_again(withstand: Command) -> None:
 def test_a_killed_run_goes_on(tmp_path: Path, withstand: Command) -> None:
     command = [sys.executable, "-c", "from withstand.cli import main; main()", *ASK, "--limit", "16"]
     file = tmp_path / "radii.csv"
-    running = subprocess.Popen([*command, "--results", file.name], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen([*command, "--out", file.name], cwd=tmp_path, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while time.monotonic() < until and (not file.exists() or file.read_bytes().count(b"\n") < 10):
         time.sleep(0.02)
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, withstand: Command) -> None:
     running.wait()
     before = rows_of(file)
     assert len(before) >= 9
-    done = withstand(*ASK, "--limit", "16", "--results", file.name)
+    done = withstand(*ASK, "--limit", "16", "--out", file.name)
     assert done.code == 0, done.err
     after = rows_of(file)
     assert after[: len(before) - 1] == before[:-1]
@@ -123,12 +123,12 @@ def test_a_killed_run_goes_on(tmp_path: Path, withstand: Command) -> None:
 
 
 def test_time_that_is_over_leaves_open_samples_that_are_asked_again(withstand: Command) -> None:
-    told = withstand(*ASK, "--limit", "3", "--budget", "0.0001", "--results", "radii.csv", "--json").json
+    told = withstand(*ASK, "--limit", "3", "--budget", "0.0001", "--out", "radii.csv", "--json").json
     assert told["counts"]["open"] == 3
     assert {sample["reason"] for sample in told["samples"]} == {"the time was over"}
     assert {sample["proved"] for sample in told["samples"]} == {0.0}
     assert {sample["refuted"] for sample in told["samples"]} == {None}
-    again = withstand(*ASK, "--limit", "3", "--results", "radii.csv", "--json").json
+    again = withstand(*ASK, "--limit", "3", "--out", "radii.csv", "--json").json
     assert all(sample["proved"] > 0 for sample in again["samples"])
 
 
@@ -142,7 +142,7 @@ def test_time_that_is_over_leaves_open_samples_that_are_asked_again(withstand: C
         (("--tolerance", "0"), "A tolerance of 0 is no share of a radius"),
         (("--tolerance", "1"), "A tolerance of 1 is no share of a radius"),
         (("--method", "crwn"), "There is no verifier 'crwn'; did you mean 'crown'?"),
-        (("--results", "no folder/out.csv"), "cannot be written"),
+        (("--out", "no folder/out.csv"), "cannot be written"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(words: tuple[str, ...], sentence: str, withstand: Command) -> None:
@@ -152,12 +152,12 @@ def test_bad_input_is_told_in_one_sentence(words: tuple[str, ...], sentence: str
 
 
 def test_a_file_of_another_question_is_refused(withstand: Command) -> None:
-    withstand(*ASK, "--limit", "1", "--results", "radii.csv")
-    other = withstand(*ASK[:5], "linf:0.3", *ASK[6:], "--limit", "1", "--results", "radii.csv")
+    withstand(*ASK, "--limit", "1", "--out", "radii.csv")
+    other = withstand(*ASK[:5], "linf:0.3", *ASK[6:], "--limit", "1", "--out", "radii.csv")
     assert other.code == 2
     assert "holds radii of another question" in other.complaint
     Path("notes.csv").write_text("to do\n", "utf-8")
-    assert withstand(*ASK, "--limit", "1", "--results", "notes.csv").code == 2
+    assert withstand(*ASK, "--limit", "1", "--out", "notes.csv").code == 2
 
 
 def test_a_box_has_no_radius() -> None:

@@ -151,7 +151,7 @@ def test_ls_lists_methods(withstand: Command) -> None:
 @pytest.mark.parametrize(("limit", "word"), [(0.5, "sat"), (1.5, "unsat")])
 def test_vnnlib_answers_as_the_competition_wants(limit: float, word: str, withstand: Command) -> None:
     onnx, vnnlib = write_question(limit)
-    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--timeout", "30", "--results", "answer.txt")
+    done = withstand("verify", "--onnx", onnx, "--vnnlib", vnnlib, "--budget", "30", "--out", "answer.txt")
     assert done.code == 0, done.err
     assert done.out.splitlines()[0] == word
     assert Path("answer.txt").read_text() == done.out

@@ -81,7 +81,7 @@ def radius(
     limit: int | None = None,
     tolerance: float = 0.01,
     budget: float | str | None = None,
-    results: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
     double: bool = False,
@@ -92,7 +92,7 @@ def radius(
     proof at a radius proves all smaller ones, a witness refutes all radii from its distance on. method: a verifier, or
     `auto`, which goes through several by the network, from cheap to dear. tolerance: the gap between both ends, as a
     share of the refuted radius, at which a sample is done. budget: wall time in seconds or as "10m"; without it, branch
-    and bound has a limit of work a question. results: a CSV file to which a line is added when a sample is done; its
+    and bound has a limit of work a question. out: a CSV file to which a line is added when a sample is done; its
     samples are not asked again. double: compute in float64 instead of float32.
 
     Raises InputError when an input cannot be used, the threat has no scale or cannot be proved, the method is unknown
@@ -118,8 +118,8 @@ def radius(
             assert question.model.graph is not None
             graph = question.model.graph
         file = None
-        if results is not None:
-            file = RadiiFile(results, digests, [TIME_OVER])
+        if out is not None:
+            file = RadiiFile(out, digests, [TIME_OVER])
             stack.callback(file.close)
         verifiers, why = _passes(graph, question.threat, named, clock)
         search = RadiusSearch(question, graph, replay, verifiers, tolerance, seed, clock, digests, file)

@@ -11,6 +11,7 @@ from withstand.cli.harden import harden
 from withstand.cli.ls import ls
 from withstand.cli.masking import masking
 from withstand.cli.radius import radius
+from withstand.cli.renamed import Verb
 from withstand.cli.replay import replay
 from withstand.cli.report import report
 from withstand.cli.risk import risk
@@ -42,4 +43,4 @@ def describe(
 
 
 for verb in (audit, attack, verify, radius, smooth, harden, masking, risk, theory, doctor, replay, check, report, ls):
-    app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(verb)
+    app.command(cls=Verb, short_help=(verb.__doc__ or "").partition("\n")[0])(verb)

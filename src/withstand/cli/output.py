@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,16 +35,45 @@ def only_results_on_stdout() -> Iterator[None]:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout: drawn on a terminal, aligned columns otherwise. Numbers stand to the right."""
+    """A table on stdout: drawn on a terminal, aligned columns otherwise. Numbers stand to the right.
+
+    Where a line is not wide enough for it (that of the terminal, or COLUMNS), every row has a paragraph of its own, so
+    that no word is cut.
+    """
     texts = [[_text(cell) for cell in row] for row in rows]
+    lines, drawn = [list(columns), *texts], sys.stdout.isatty()
+    room = shutil.get_terminal_size().columns if drawn or os.environ.get("COLUMNS", "").isdigit() else None
+    if room is not None and _needs(lines, drawn) > room:
+        _print_paragraphs(columns, texts, room)
+        return
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
-    if sys.stdout.isatty():
+    if drawn:
         _draw(columns, texts, right)
         return
-    widths = [max(len(line[i]) for line in [list(columns), *texts]) for i in range(len(columns))]
-    for line in [list(columns), *texts]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
         typer.echo("  ".join(cells).rstrip())
+
+
+def _needs(lines: list[list[str]], drawn: bool) -> int:
+    """Characters that a line of the table takes at least: a drawn table breaks its cells between words."""
+    words = [[max(map(len, cell.split()), default=0) if drawn else len(cell) for cell in line] for line in lines]
+    widths = map(max, zip(*words, strict=True))
+    return sum(widths) + (3 * len(lines[0]) + 1 if drawn else 2 * (len(lines[0]) - 1))
+
+
+def _print_paragraphs(columns: Sequence[str], texts: list[list[str]], room: int) -> None:
+    """The first cell of each row on a line of its own; below it the others that are not empty, each with its name."""
+    for first, *others in texts:
+        typer.echo(typer.style(first, bold=True))
+        line = " "
+        for piece in (f"{name} {cell}" for name, cell in zip(columns[1:], others, strict=True) if cell != "-"):
+            if line.strip() and len(line) + 3 + len(piece) > room:
+                typer.echo(line + ",")
+                line = " "
+            line += (", " if line.strip() else " ") + piece
+        typer.echo(line)
 
 
 def _draw(columns: Sequence[str], texts: list[list[str]], right: list[bool]) -> None:

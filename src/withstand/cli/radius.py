@@ -28,9 +28,9 @@ def radius(
     double: Annotated[bool, typer.Option("--double", help="Compute in float64 instead of float32.")] = False,
     limit: options.Limit = None,
     budget: options.BudgetText = None,
-    results: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("--results", metavar="FILE", help="Add a line a sample to FILE (CSV), and go on where it ends."),
+        typer.Option("--out", metavar="FILE", help="Add a line a sample to FILE (CSV), and go on where it ends."),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -40,7 +40,7 @@ def radius(
     """Find how far each sample holds: the largest proved and the smallest refuted radius.
 
     The threat's radius is the largest one asked about: linf:0.3 asks about all radii up to 0.3. Bounds come from cheap
-    to dear, and attacks from the other side, until both ends of a sample are close. With `--results` the same command
+    to dear, and attacks from the other side, until both ends of a sample are close. With `--out` the same command
     again goes on after an interruption.
     """
     import withstand
@@ -55,7 +55,7 @@ def radius(
             limit=limit,
             tolerance=tolerance,
             budget=budget,
-            results=results,
+            out=out,
             seed=seed,
             device=device,
             double=double,

@@ -1,6 +1,5 @@
 """`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -22,19 +21,21 @@ Instances = Annotated[
         "--instances", metavar="CSV", help="A list of VNN-LIB questions: onnx,vnnlib[,timeout_s[,known_verdict]]."
     ),
 ]
-Timeout = Annotated[
-    float | None,
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write answers to FILE too; a list goes on where FILE ends."),
+]
+Limit = Annotated[
+    str | None,
     typer.Option(
-        "--timeout", min=0.0, metavar="S", help="Seconds for each VNN-LIB question; the list's, or 60, unless given."
+        "--budget",
+        metavar="TIME",
+        help="Wall time of the search, as 90s or 10m; of each VNN-LIB question, for which it is the list's, or 60s.",
     ),
 ]
-Results = Annotated[
-    Path | None,
-    typer.Option("--results", metavar="FILE", help="Write answers to FILE too; a list goes on where FILE ends."),
-]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Answer N questions of a list at a time.")]
-Certificate = Annotated[
-    Path | None, typer.Option("--certificate", metavar="DIR", help="Store certificates and witnesses in DIR.")
+Workers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Answer N questions of a list at a time.")]
+Certificates = Annotated[
+    Path | None, typer.Option("--certificates", metavar="DIR", help="Store certificates and witnesses in DIR.")
 ]
 
 Export = Annotated[
@@ -53,16 +54,15 @@ def verify(
     ] = "auto",
     double: Annotated[bool, typer.Option("--double", help="Compute in float64 instead of float32.")] = False,
     limit: options.Limit = None,
-    budget: options.BudgetText = None,
+    budget: Limit = None,
     device: options.Device = "cpu",
     property: options.Property = "argmax",
     onnx: Onnx = None,
     vnnlib: Vnnlib = None,
     instances: Instances = None,
-    timeout: Timeout = None,
-    results: Results = None,
-    jobs: Jobs = 1,
-    certificate: Certificate = None,
+    out: Out = None,
+    workers: Workers = 1,
+    certificates: Certificates = None,
     export: Export = None,
     json: options.Json = False,
 ) -> None:
@@ -76,24 +76,22 @@ def verify(
     _check_fit(context)
     if export is not None and not (all(samples) and not (onnx or vnnlib or instances)):
         raise InputError("Questions to write (--export) are named by MODEL, --data and --threat, as those to prove.")
-    if timeout is not None and not math.isfinite(timeout):
-        raise InputError(f"The time limit {timeout} (--timeout) is no number of seconds; write for example 3600.")
     if instances is not None:
         if onnx or vnnlib or any(samples):
             raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")
         from withstand.cli.instances import answer_list
 
-        answer_list(instances, timeout, results, jobs, certificate, json)
+        answer_list(instances, _seconds(budget), out, workers, certificates, json)
     elif onnx is not None or vnnlib is not None:
         if onnx is None or vnnlib is None or any(samples):
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
         from withstand.cli.vnnlib import answer_question
 
-        answer_question(onnx, vnnlib, timeout, results, certificate, json, began=context.obj)
+        answer_question(onnx, vnnlib, _seconds(budget), out, certificates, json, began=context.obj)
     elif model and data and threat and export is not None:
-        _export(model, data, threat, export, property, limit, timeout, json)
+        _export(model, data, threat, export, property, limit, _seconds(budget), json)
     elif model and data and threat:
-        _prove(model, data, threat, method, property, limit, budget, device, double, certificate, json)
+        _prove(model, data, threat, method, property, limit, budget, device, double, certificates, json)
     else:
         raise InputError("Name MODEL, --data and --threat, or VNN-LIB questions: --onnx and --vnnlib, or --instances.")
 
@@ -103,15 +101,22 @@ def _check_fit(context: typer.Context) -> None:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     of_samples = {"limit", "property"}
-    of_proofs = {"method", "double", "budget", "device"}
+    of_proofs = {"method", "double", "device"}
     if given & {"onnx", "vnnlib", "instances"}:
-        what, stray = "questions in VNN-LIB", of_samples | of_proofs | (set() if "instances" in given else {"jobs"})
+        what, stray = "questions in VNN-LIB", of_samples | of_proofs | (set() if "instances" in given else {"workers"})
     elif "export" in given:
-        what, stray = "questions to write", of_proofs | {"results", "jobs", "certificate"}
+        what, stray = "questions to write", of_proofs | {"out", "workers", "certificates"}
     else:
-        what, stray = "samples", {"timeout", "results", "jobs"}
+        what, stray = "samples", {"out", "workers"}
     if given & stray:
         raise InputError(f"The option --{min(given & stray)} is not for {what}; leave it out.")
+
+
+def _seconds(budget: str | None) -> float | None:
+    """The time limit of a VNN-LIB question."""
+    from withstand.core.budget import parse_duration
+
+    return None if budget is None else parse_duration(budget)
 
 
 def _prove(
@@ -177,14 +182,14 @@ def _export(
     folder: Path,
     property: str,
     limit: int | None,
-    timeout: float | None,
+    seconds: float | None,
     json: bool,
 ) -> None:
     from withstand.auditing.export import export
     from withstand.cli.vnnlib import SECONDS
 
     with only_results_on_stdout():
-        done = export(model, data, threat, folder, property=property, limit=limit, timeout=timeout or SECONDS)
+        done = export(model, data, threat, folder, property=property, limit=limit, timeout=seconds or SECONDS)
     if json:
         print_json({"instances": done.path, "questions": done.questions, "left_out": done.left_out})
         return
