@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
-from withstand.core.labels import MultiLabel, TopK
+from withstand.core.labels import TopK
 from withstand.core.property import Argmax, Band, Linear, NotClass, Property
 from withstand.core.property_text import parse_property
+from withstand.core.sides import MultiLabel
 
 OUTPUTS = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 5
@@ -25,6 +26,7 @@ CASES: list[tuple[Property, Tensor]] = [
     (TopK(1), LABELS),
     (TopK(3), LABELS),
     (MultiLabel(), (OUTPUTS > 0.3).long()),
+    (MultiLabel("probabilities", 0.3), (OUTPUTS > 0.3).long()),
 ]
 
 
@@ -80,9 +82,43 @@ def test_losses_a_property_lacks_and_wrong_sizes() -> None:
         UNSAFE.rows(LABELS, 3)
 
 
-@pytest.mark.parametrize("text", ["argmax", "not-class:3", "band:0.1", "top-k:5", "multi-label"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "argmax",
+        "not-class:3",
+        "band:0.1",
+        "top-k:5",
+        "multi-label",
+        "binary",
+        "binary:outputs=probabilities",
+        "multi-label:outputs=logits,threshold=-0.7",
+    ],
+)
 def test_texts_read_back(text: str) -> None:
     assert str(parse_property(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("multi-label:3", "after multi-label: write outputs=logits"),
+        ("binary:outputs=odds", "logits or probabilities, not 'odds'"),
+        ("binary:threshold=nan", "no finite number"),
+        ("binary:outputs=probabilities,threshold=2", "no probability between 0 and 1"),
+        ("binary:outputs=logits,outputs=logits", "is not understood"),
+    ],
+)
+def test_sides_that_cannot_be_meant(text: str, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        parse_property(text)
+
+
+def test_cross_entropy_of_probabilities_is_that_of_their_logits() -> None:
+    z, y = OUTPUTS, (OUTPUTS > 0.2).long()
+    for target in (None, torch.arange(40) % 5):
+        ours = MultiLabel("probabilities").loss("ce", z.sigmoid(), y, target)
+        torch.testing.assert_close(ours, MultiLabel("logits").loss("ce", z, y, target))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +134,6 @@ def test_texts_read_back(text: str) -> None:
         "band",
         "top-k:0",
         "top-k",
-        "multi-label:3",
     ],
 )
 def test_errors_say_what_to_write(text: str) -> None:

@@ -82,7 +82,7 @@ def test_what_a_property_offers_shows_through() -> None:
         ("my_properties:number", "returned int"),
         ("my_properties:size", "is int"),
         ("my_properties:Lead?width=3", "width"),
-        ("argmin", "write argmax, not-class:CLASS, top-k:K, multi-label, band:WIDTH, out[3] > out[other] or"),
+        ("argmin", "write argmax, not-class:CLASS, top-k:K, binary, multi-label, band:WIDTH, out[3] > out[other] or"),
         ("bnad:0.1", "is not understood"),
     ],
 )

@@ -60,6 +60,7 @@ def examine(question: Question) -> list[Check]:
         if checks[-1].outcome == "fail":
             return checks
         checks.append(_accuracy(question, ours))
+        checks += [] if question.sides is None else [question.sides]
         checks += [_determinism(question), _domain(question), *_normalisation(question), *_logits(question, ours)]
         checks += [_small_changes(question, ours), _operators(question), _onnxruntime(question, ours)]
     return checks

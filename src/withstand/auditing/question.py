@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from withstand.auditing.sides import settle
 from withstand.core.errors import InputError
 from withstand.core.property import Property
+from withstand.core.records import Check
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.graph.model import Model
 from withstand.graph.replay import OnnxSession
-from withstand.io.data import Data, DataLike, arrange, check_labels, label_sets, load_data
+from withstand.io.data import Data, DataLike, arrange, check_labels, label_sets, load_data, sides_of
 from withstand.io.models import ModelLike, load_model
 from withstand.io.properties import load_property
 
@@ -34,7 +36,8 @@ class Replay:
 class Question:
     """For each sample of `data`: does `property` hold for every input that `threat` allows? Tensors on `device`.
 
-    was_training: the module came in training mode; it is in eval mode as long as the question is open.
+    was_training: the module came in training mode; it is in eval mode as long as the question is open. sides: the
+    finding on what the outputs are, where the property has a threshold for them.
     """
 
     model: Model
@@ -43,6 +46,7 @@ class Question:
     property: Property
     device: str = "cpu"
     was_training: bool = False
+    sides: Check | None = None
 
     @cached_property
     def x(self) -> Tensor:
@@ -89,20 +93,14 @@ def pose(
         loaded = load_model(model, samples.shape)
         loaded.check_weights()
         samples = arrange(samples, loaded.input_shape)
-        outputs = 1
-        for size in loaded.output_shape:
-            outputs *= size
-        if property.reads != "values":
-            _check_classes(loaded, outputs, least=2 if property.reads == "class" else 1)
-        if property.reads == "class":
-            check_labels(samples, outputs)
-        elif property.reads == "labels":
-            samples = label_sets(samples, outputs)
+        _check_outputs(loaded, property)
+        samples = _targets(samples, loaded, property)
         check_domain(samples, threat)
         loaded.module.eval()
         loaded.to(where)
         samples = replace(samples, x=samples.x.to(where), y=samples.y.to(where))
-        yield Question(loaded, samples, threat, property, where, was_training)
+        property, sides = settle(property, loaded, samples.x, samples.y)
+        yield Question(loaded, samples, threat, property, where, was_training, sides)
 
 
 @contextmanager
@@ -129,13 +127,38 @@ def _device(name: str) -> str:
     return name
 
 
-def _check_classes(model: Model, outputs: int, least: int) -> None:
-    if len(model.output_shape) != 1 or outputs < least:
-        shape = " x ".join(map(str, model.output_shape)) or "a single number"
+def _check_outputs(model: Model, property: Property) -> None:
+    """Raise InputError unless the model has outputs of the form that the property reads."""
+    shape = model.output_shape
+    told = f"{model.name} has the outputs {' x '.join(map(str, shape)) or 'a single number'} for a sample"
+    flat = len(shape) == 1
+    if property.reads == "side" and shape != (1,):
         raise InputError(
-            f"{model.name} has the outputs {shape} for a sample, no logits of {least} classes or more; "
+            f"{told}, and the property {property} reads one; use argmax for classes or multi-label for several labels."
+        )
+    if property.reads == "class" and shape == (1,):
+        raise InputError(
+            f"{model.name} has one output for a sample, no logits of 2 classes or more; for answers of yes or no use "
+            "the property binary, for a regression band:WIDTH, with a verb that has properties."
+        )
+    if property.reads in ("class", "labels") and not flat:
+        raise InputError(
+            f"{told}, no logits of {2 if property.reads == 'class' else 1} classes or more; "
             "for a regression use the property band:WIDTH, with a verb that has properties."
         )
+
+
+def _targets(data: Data, model: Model, property: Property) -> Data:
+    """The data with targets as the property reads them."""
+    outputs = model.output_shape[0] if model.output_shape else 1
+    match property.reads:
+        case "class":
+            check_labels(data, outputs)
+        case "labels":
+            return label_sets(data, outputs)
+        case "side":
+            return sides_of(data)
+    return data
 
 
 def check_domain(data: Data, threat: Threat) -> None:

@@ -32,7 +32,7 @@ ModelOrNone = Annotated[str | None, _MODEL]
 DataOrNone = Annotated[str | None, _DATA]
 ThreatOrNone = Annotated[str | None, _THREAT]
 _PROPERTY_FORMS = (
-    "What must hold: argmax, not-class:CLASS, top-k:K, multi-label, band:WIDTH, a condition such as "
+    "What must hold: argmax, not-class:CLASS, top-k:K, binary, multi-label, band:WIDTH, a condition such as "
     "'out[3] > out[other] & out[0] < 2', or pkg.mod:NAME."
 )
 Property = Annotated[str, typer.Option("--property", metavar="P", help=_PROPERTY_FORMS)]

@@ -1,4 +1,4 @@
-"""Properties of classifiers whose answer is more than one class: the K largest logits, or a set of labels."""
+"""A property of classifiers whose answer is more than one class: the K largest logits."""
 
 import itertools
 import math
@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.errors import InputError
-from withstand.core.evidence import Loss
-from withstand.core.property import Property, Rows, others, picked
-from withstand.core.shapes import flattened
+from withstand.core.property import Property, Rows, others
 
 GROUPS = 2000
 """Sets of k classes that a proof of `top-k` may have to look at, at most."""
@@ -21,7 +19,7 @@ GROUPS = 2000
 class TopK(Property):
     """The label y stays among the k largest of the logits [B, K]."""
 
-    reads: ClassVar[Literal["class", "labels", "values"]] = "class"
+    reads: ClassVar[Literal["class", "labels", "side", "values"]] = "class"
 
     k: int
 
@@ -55,38 +53,3 @@ class TopK(Property):
             raise InputError(
                 f"The property {self} always holds of {outputs} classes; choose a k from 1 to {outputs - 1}."
             )
-
-
-@dataclass(frozen=True)
-class MultiLabel(Property):
-    """Every label of a set keeps its side of zero: y [B, L] holds 1 where logit [B, L] is above zero, else 0."""
-
-    losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce")
-    reads: ClassVar[Literal["class", "labels", "values"]] = "labels"
-
-    def __str__(self) -> str:
-        return "multi-label"
-
-    def answer(self, outputs: Tensor) -> Tensor:
-        """How many labels are above zero."""
-        return (flattened(outputs) > 0).sum(1)
-
-    def label(self, y: Tensor) -> Tensor:
-        """How many labels there are."""
-        return y.sum(1)
-
-    def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
-        """One row a label."""
-        weight = torch.diag_embed(2 * y.to(dtype) - 1)
-        return Rows(weight, weight.new_zeros(weight.shape[:2]), torch.arange(outputs, device=y.device))
-
-    def targets(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """[B, L]: how far every label is from changing its side."""
-        return (2 * y.to(outputs) - 1) * flattened(outputs)
-
-    def loss(self, name: Loss, outputs: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """`ce` is minus the binary cross-entropy, summed over the labels or of the target alone."""
-        if name in ("ce", "smooth"):
-            each = torch.nn.functional.logsigmoid(self.targets(outputs, y))
-            return each.sum(1) if target is None else picked(each, target)
-        return super().loss(name, outputs, y, target)

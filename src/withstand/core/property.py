@@ -58,12 +58,12 @@ class Property:
     It needs a `__str__`: the text by which runs and witnesses name it.
 
     losses: what an attack may walk down on. Every property offers the margin; labels offer others too. reads: what y
-    must hold, which is checked before the first attack: a class, several labels of 0 and 1, or any values. needs_y:
-    whether y plays any part; where it does not, data without targets will do.
+    must hold, which is checked before the first attack: a class, several labels of 0 and 1, one side (0 or 1), or any
+    values. needs_y: whether y plays any part; where it does not, data without targets will do.
     """
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin",)
-    reads: ClassVar[Literal["class", "labels", "values"]] = "values"
+    reads: ClassVar[Literal["class", "labels", "side", "values"]] = "values"
     needs_y: ClassVar[bool] = True
 
     def rows(self, y: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Rows:
@@ -115,7 +115,7 @@ class Argmax(Property):
     """The label y stays the largest of the logits [B, K]."""
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce", "dlr")
-    reads: ClassVar[Literal["class", "labels", "values"]] = "class"
+    reads: ClassVar[Literal["class", "labels", "side", "values"]] = "class"
 
     def __str__(self) -> str:
         return "argmax"
@@ -156,7 +156,7 @@ class NotClass(Property):
     """The class `target` does not become the largest of the logits: what a targeted attack breaks. y plays no part."""
 
     losses: ClassVar[tuple[Loss, ...]] = ("margin", "ce")
-    reads: ClassVar[Literal["class", "labels", "values"]] = "class"
+    reads: ClassVar[Literal["class", "labels", "side", "values"]] = "class"
     needs_y: ClassVar[bool] = False
 
     target: int

@@ -62,7 +62,7 @@ def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "mode
             raise InputError(
                 f"{name} returns a {what} where one tensor is needed, so wrap it to return one."
             ) from error
-        output_shape = tuple(answer.shape[1:])
+        output_shape = tuple(answer.shape[1:]) or (1,)
         return Model(name, None, module, tuple(input_shape), output_shape, why_no_graph=str(error))
     return Model(name, graph, module, graph.input_shape, graph.output_shape, notes=notes)
 

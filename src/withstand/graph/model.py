@@ -38,9 +38,10 @@ class Model:
         return any(isinstance(part, Bpda) for part in self.module.modules())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs [B, *output_shape] of a batch x [B, *input_shape]."""
+        """Outputs [B, *output_shape] of a batch x [B, *input_shape]; a number alone a sample is one output."""
         if self.graph is None or (self.passes and x.requires_grad):
-            return self.module(x)
+            answer = self.module(x)
+            return answer[:, None] if answer.dim() == 1 else answer
         return self.graph(x)
 
     def check_weights(self) -> None:

@@ -240,6 +240,25 @@ def label_sets(data: Data, labels: int) -> Data:
     return replace(data, y=y.long())
 
 
+def sides_of(data: Data) -> Data:
+    """The data with y as int64 [N] of 0 and 1; labels of -1 and 1 become 0 and 1, which is noted.
+
+    Raises InputError when y holds anything else.
+    """
+    y = data.y
+    held = sorted(set(y.tolist())) if y.ndim == 1 else []
+    if not held or not (set(held) <= {0, 1} or set(held) <= {-1, 1}):
+        what = f"have the shape {_by(y.shape)}" if y.ndim != 1 else "are " + ", ".join(f"{v:g}" for v in held[:5])
+        hint = "; count them from 0" if held == [1, 2] else ""
+        raise InputError(
+            f"{data.name}: labels {what}; the property binary needs one label a sample, 0 or 1 (or -1 or 1){hint}."
+        )
+    if -1 in held:
+        note = "Labels of -1 and 1 became 0 and 1."
+        return replace(data, y=(y > 0).long(), notes=(*data.notes, note))
+    return replace(data, y=y.long())
+
+
 def arrange(data: Data, input_shape: tuple[int, ...]) -> Data:
     """The data with axes moved, added, dropped or flattened to a model's `input_shape`; each step becomes a note.
 

@@ -4,6 +4,9 @@ import numpy as np
 
 from withstand.core.errors import InputError
 
+SIDED = ("binary", "multi-label")
+"""Properties whose outputs keep their sides of a threshold."""
+
 
 def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
     """The margin of a property, by its text, at flat outputs [O] with target y. Conditions on outputs and the
@@ -22,8 +25,8 @@ def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
         return _gap(outputs, y, int(value))
     if name == "not-class":
         return float(np.delete(outputs, int(value)).max() - outputs[int(value)])
-    if name == "multi-label" and y.size == outputs.size:
-        return float(((2 * y.ravel() - 1) * outputs).min())
+    if name in SIDED and y.size == outputs.size:
+        return float(((2 * y.ravel() - 1) * (outputs - _edge(property))).min())
     if "." in name or "?" in value or value.isidentifier():
         return _in_torch(property, outputs, y)
     raise InputError(
@@ -35,12 +38,23 @@ def answer(property: str, outputs: np.ndarray) -> float:
     """The number by which a person names flat outputs: the class, the first output, or how many labels there are."""
     if property.startswith("band:"):
         return float(outputs[0])
-    return float((outputs > 0).sum() if property == "multi-label" else outputs.argmax())
+    return float((outputs > _edge(property)).sum() if _is_sided(property) else outputs.argmax())
 
 
 def label(property: str, y: np.ndarray) -> float:
     """The number by which a person names a target."""
-    return float(y.sum() if property == "multi-label" else y.ravel()[0])
+    return float(y.sum() if _is_sided(property) else y.ravel()[0])
+
+
+def _is_sided(property: str) -> bool:
+    return property.partition(":")[0] in SIDED
+
+
+def _edge(property: str) -> float:
+    """The threshold of `binary` or `multi-label`, by its text."""
+    told = dict(part.partition("=")[::2] for part in property.partition(":")[2].split(",") if part)
+    usual = 0.5 if told.get("outputs") == "probabilities" else 0.0
+    return float(told.get("threshold", usual))
 
 
 def _gap(outputs: np.ndarray, y: np.ndarray, k: int) -> float:

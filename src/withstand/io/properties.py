@@ -11,7 +11,7 @@ from withstand.core.property import Property, Rows
 from withstand.core.property_text import parse_property
 from withstand.io.factories import call_factory, find, parse_arguments
 
-BUILT_IN = ("argmax", "not-class", "top-k", "multi-label", "band")
+BUILT_IN = ("argmax", "not-class", "top-k", "binary", "multi-label", "band")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ class Subject:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The module's outputs at x [n, *shape]."""
-        return self.model.module(x)
+        answer = self.model.module(x)
+        return answer[:, None] if answer.dim() == 1 else answer
 
     @property
     def rows(self) -> Tensor:
