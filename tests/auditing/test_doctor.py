@@ -87,6 +87,21 @@ def test_an_audit_stops_when_the_accuracies_differ(lab: Lab, tmp_path) -> None:
         withstand.audit(net, (lab.x, lab.y), threat=THREAT, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("verb", [withstand.audit, withstand.doctor, withstand.verify])
+def test_what_is_said_of_a_random_model_names_the_option_that_attacks_it(verb, lab: Lab, tmp_path, monkeypatch) -> None:
+    class Random(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return lab.module(x) + 20 * torch.randn(len(x), 10)
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    try:
+        told = " ".join(check.sentence for check in verb(Random(), (lab.x, lab.y), threat=THREAT))
+    except InputError as error:
+        told = str(error)
+    assert "--eot" in told
+
+
 def test_answers_that_are_not_finite_stop_an_audit(lab: Lab, tmp_path) -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

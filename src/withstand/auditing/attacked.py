@@ -5,9 +5,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from withstand.auditing.alarms import raise_alarms
 from withstand.auditing.campaign import Campaign
 from withstand.auditing.figures import curve
+from withstand.auditing.frames import frame
 from withstand.auditing.universal import UniversalFigures
 from withstand.core.records import Alarm, SampleRecord
 from withstand.core.tally import AttackFigures, attack_figures
@@ -30,7 +34,9 @@ class Attacked:
     and attacked accuracy, where radii were asked for. alarms: signs that the attacks were hindered. run_dir: the folder
     that keeps it all, where one was named; state: "partial" if the run was interrupted, n then counts what is settled.
     universal: what is to be known of universal attacks besides, by their text. targets: figures by class, where each
-    class in turn was the target. samples: the records.
+    class in turn was the target. samples: the records, in the order of the data (where every class was a target, of the
+    target that brought the margin lowest). inputs: these samples when clean [n, *shape]. witnesses: the worst input
+    found of each refuted sample, by its number (in a search for the nearest, the nearest).
     """
 
     n: int
@@ -45,6 +51,21 @@ class Attacked:
     universal: dict[str, UniversalFigures] = field(default_factory=dict)
     targets: dict[str, TargetFigures] = field(default_factory=dict)
     samples: list[SampleRecord] = field(default_factory=list, repr=False)
+    inputs: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    witnesses: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def x(self) -> Tensor:
+        """The adversarial inputs [n, *shape]: the witness of each refuted sample, and the clean input of the others."""
+        x = self.inputs.clone()
+        for place, sample in enumerate(self.samples):
+            if sample.id in self.witnesses:
+                x[place] = self.witnesses[sample.id]
+        return x
+
+    def to_frame(self) -> Any:
+        """The samples as a pandas.DataFrame, one row each. Raises InputError where pandas is not installed."""
+        return frame(self.samples)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the lists of samples."""
@@ -75,6 +96,8 @@ def attacked(
         state=state,
         universal=universal,
         samples=samples,
+        inputs=campaign.inputs,
+        witnesses=campaign.witnesses,
     )
 
 

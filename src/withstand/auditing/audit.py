@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import withstand
 from withstand.auditing.block import Setup
 from withstand.auditing.doctor import examine
+from withstand.auditing.frames import frame
 from withstand.auditing.json_values import json_values
 from withstand.auditing.ledger import Ledger, name_of_source
 from withstand.auditing.plan import make_plan, radii_of, threat_text
@@ -29,6 +30,7 @@ from withstand.core.records import (
     CurvePoint,
     Interval,
     Plan,
+    SampleRecord,
     Seconds,
     Summary,
 )
@@ -67,10 +69,15 @@ class Audit:
     state: Literal["partial", "complete"]
     run_dir: Path
     version: str
+    samples: list[SampleRecord] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return json_values(self)
+        """All fields but the samples as JSON values."""
+        return json_values(self, without=("samples",))
+
+    def to_frame(self) -> Any:
+        """The samples as a pandas.DataFrame, one row each. Raises InputError where pandas is not installed."""
+        return frame(self.samples)
 
 
 def audit(
@@ -160,6 +167,7 @@ class _Run:
             state=state,
             run_dir=ledger.folder.path,
             version=withstand.__version__,
+            samples=ledger.ordered,
         )
 
     def _doctor(self) -> None:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor
+
 from withstand.auditing.ledger import Ledger, State
 from withstand.auditing.progress import Listener, Progress
 from withstand.auditing.question import Question
 from withstand.auditing.siege import Attacks, Means, Settled, besiege
 from withstand.core.records import SampleRecord
 from withstand.core.tally import count
+from withstand.io.witness import load_witness
 from withstand.reporting.page import report
 
 BLOCK = 512
@@ -37,6 +41,7 @@ class Campaign:
         self.listener = listener or (lambda event: None)
         self.samples = {} if ledger is None else dict(ledger.samples)
         self.spent = dict.fromkeys(attacks, 0.0)
+        self.found: dict[int, Tensor] = {}
 
     def go(self) -> bool:
         """Settle every sample; false where a run that is kept was interrupted. Raises ModelRaised when the model does,
@@ -67,6 +72,23 @@ class Campaign:
         """The settled samples by number."""
         return [self.samples[i] for i in sorted(self.samples)]
 
+    @property
+    def inputs(self) -> Tensor:
+        """The clean inputs [n, *shape] of the settled samples, by number."""
+        places = {id: row for row, id in enumerate(self.question.data.ids)}
+        return self.question.x[[places[i] for i in sorted(self.samples)]].cpu()
+
+    @property
+    def witnesses(self) -> dict[int, Tensor]:
+        """The witness of each refuted sample by number; those of an earlier part of the run are read from its files."""
+        refuted = [sample for sample in self.ordered if sample.status == "refuted"]
+        held = {sample.id: self.found[sample.id] for sample in refuted if sample.id in self.found}
+        if self.ledger is not None:
+            folder = self.ledger.folder.path
+            files = {s.id: folder / s.witness for s in refuted if s.id not in held and s.witness}
+            held |= {id: torch.from_numpy(load_witness(file).x) for id, file in files.items() if file.is_file()}
+        return dict(sorted(held.items()))
+
     def _blocks(self) -> Iterator[list[int]]:
         """Rows of the data that are not settled, in blocks of a fixed cut."""
         ids, size = self.question.data.ids, BLOCK if self.ledger is None else KEPT_BLOCK
@@ -94,6 +116,7 @@ class Campaign:
         for text, seconds in settled.spent.items():
             self.spent[text] += seconds
         self.samples |= {sample.id: sample for sample in settled.records}
+        self.found |= settled.found
         if self.ledger is not None:
             self.ledger.now.attack += sum(settled.spent.values())
             self.ledger.keep(settled.records, settled.witnesses)

@@ -31,6 +31,9 @@ NORMALISATIONS = {
 GAIN = 0.1
 """A normalisation is suspected if the accuracy with it is higher by more than this share of the samples."""
 
+AVERAGES = "attack averages of its answers by `withstand attack --eot 32`"
+"""What there is for random models."""
+
 NUDGE = 1e-5
 """A change of the input, as a share of the domain's width, that any smooth model's float32 outputs show."""
 
@@ -113,18 +116,28 @@ def _accuracy(question: Question, ours: Tensor) -> Check:
     if bool(apart.any()):
         sentence = (
             f"Clean accuracy is {right[0]:.4f} by {by} but {right[1]:.4f} through withstand ({int(apart.sum())} "
-            "samples differ); is the model random or does it keep state? Export it to ONNX and audit that file."
+            f"samples differ); {_why_apart(question)}"
         )
         return Check(name="clean accuracy", outcome="fail", sentence=sentence, figures=figures)
     sentence = f"Clean accuracy is {right[1]:.4f}, the same by {by} and through withstand."
     return Check(name="clean accuracy", outcome="pass", sentence=sentence, figures=figures)
 
 
+def _why_apart(question: Question) -> str:
+    """What may be done about a model that answers otherwise than it did."""
+    x = question.x[:FEW]
+    if largest_change([question.model.module(x) for _ in range(2)]) > 0:
+        return (
+            f"the model answers otherwise each time it is asked: {AVERAGES}, or switch the randomness off for an audit."
+        )
+    return "does the model keep a state? Export it to ONNX and audit that file."
+
+
 def _determinism(question: Question) -> Check:
     f = question.model.module
     change = largest_change([f(question.x[:FEW]) for _ in range(2)])
     if change > 1e-5:
-        sentence = "Two passes over the same inputs give different outputs: a layer of the model is random."
+        sentence = f"Two passes over the same inputs give different outputs: the model is random; {AVERAGES}."
         return Check(name="determinism", outcome="warn", sentence=sentence, figures={"largest_change": change})
     return Check(name="determinism", outcome="pass", sentence="Two passes over the same inputs agree.")
 

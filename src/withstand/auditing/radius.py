@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from withstand.auditing.frames import frame
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import Question, pose
 from withstand.auditing.radius_search import Passes, RadiusSearch, passes
@@ -60,6 +61,10 @@ class Radii:
     def attacked_accuracy(self, radius: float) -> float:
         """The share of all samples that are right and have no witness within a radius."""
         return sum(sample.refuted > radius for sample in self.samples) / self.n
+
+    def to_frame(self) -> Any:
+        """The samples as a pandas.DataFrame, one row each. Raises InputError where pandas is not installed."""
+        return frame(self.samples)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, the samples with their ends."""

@@ -60,13 +60,14 @@ class Struck:
 
 @dataclass
 class Settled:
-    """The records of a block, its witnesses by file name, the wall seconds of each attack, and what the model raised on
-    the sample after them."""
+    """The records of a block, its witnesses by file name, the wall seconds of each attack, what the model raised on
+    the sample after them, and the worst input found of each refuted sample, by its number."""
 
     records: list[SampleRecord] = field(default_factory=list)
     witnesses: dict[str, Witness] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
     raised: ModelRaised | None = None
+    found: dict[int, Tensor] = field(default_factory=dict)
 
 
 Attacks = Mapping[str, Attack]
@@ -94,7 +95,7 @@ def besiege(
             name = question.data.ids[rows[error.row]]
             raised, rows = ModelRaised(error.row, error.error, name), rows[: error.row]
             continue
-        return Settled(siege.records(), siege.witnesses, siege.spent, raised)
+        return Settled(siege.records(), siege.witnesses, siege.spent, raised, siege.found)
     return Settled(raised=raised)
 
 
@@ -121,6 +122,7 @@ class Siege:
         """Queries and gradients spent at other radii."""
         self.flags: list[set[str]] = [set() for _ in self.ids]
         self.witnesses: dict[str, Witness] = {}
+        self.found: dict[int, Tensor] = {}
         self.spent: dict[str, float] = {}
         self.digest = question.model.digest() if witnesses else ""
 
@@ -171,7 +173,7 @@ class Siege:
                 self.witnesses[hit.file] = self._witness(i, x[k], point[k], hit)
             best = self.worst[i]
             if best is None or hit.rank(self.means.nearest) < best.rank(self.means.nearest):
-                self.worst[i] = hit
+                self.worst[i], self.found[self.ids[i]] = hit, x[k].detach().cpu().clone()
 
     def _witness(self, row: int, x: Tensor, point: Tensor, hit: "Struck") -> Witness:
         threat, property = self.question.threat, self.question.property

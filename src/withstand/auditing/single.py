@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from withstand.auditing.frames import frame
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import Question, pose
 from withstand.auditing.shelf import Shelf
@@ -40,6 +41,7 @@ class Verified:
     on its margin), domains (parts of its threat that a search bounded), open (parts it left), reasons (what stopped
     the search, where the sample is unknown; why there is no certificate, where one was wanted) and certificates (the
     files of proofs that were checked, and of witnesses). constants: those in l2, for the method `lipschitz`.
+    ids: the numbers of the samples in the data.
     """
 
     n: int
@@ -58,11 +60,19 @@ class Verified:
     reasons: list[str] = field(default_factory=list)
     certificates: list[str] = field(default_factory=list)
     constants: Constants | None = None
+    ids: list[int] = field(default_factory=list)
+
+    def to_frame(self) -> Any:
+        """The samples as a pandas.DataFrame, one row each. Raises InputError where pandas is not installed."""
+        names = {"status": "status", "bounds": "bound", "domains": "domains", "open": "open", "reasons": "reason"}
+        lists = {one: getattr(self, name) for name, one in {**names, "certificates": "certificate"}.items()}
+        held = {"id": self.ids, **{name: values for name, values in lists.items() if values}}
+        return frame([dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)])
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the lists of samples."""
         held = asdict(self)
-        for name in ("status", "bounds", "domains", "open", "reasons", "certificates"):
+        for name in ("status", "bounds", "domains", "open", "reasons", "certificates", "ids"):
             del held[name]
         return held
 
@@ -109,6 +119,7 @@ def verify(
         verdicts = [v for start in starts for v in _prove(question, replay, verifiers, start, clock, shelf)]
         files = [] if shelf is None else shelf.files
         found = _summed(method, why, verdicts, files, time.process_time() - cpu, time.perf_counter() - wall)
+        found = replace(found, ids=list(question.data.ids))
         if isinstance(named, Lipschitz):
             found = replace(found, constants=constants(graph, "l2", question.x[:POINTS]))
         return found

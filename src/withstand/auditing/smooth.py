@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from withstand.auditing.folder import Folder
+from withstand.auditing.frames import frame
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.question import pose
 from withstand.auditing.smoothing_run import Listener, SmoothingRun
@@ -57,6 +58,10 @@ class Smoothed(SmoothingSummary):
             f"holds with a chance of at least {sure}. The chance that all {self.n} hold together is {union} by the "
             f"union bound; with a chance of at least {sure} no more than {self.false_at_most} fail."
         )
+
+    def to_frame(self) -> Any:
+        """The samples as a pandas.DataFrame, one row each. Raises InputError where pandas is not installed."""
+        return frame(self.samples)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, with the statement."""

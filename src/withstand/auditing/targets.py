@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from withstand.auditing.attacked import Attacked, TargetFigures
 from withstand.auditing.order import Order, carry_out
@@ -28,18 +29,49 @@ def all_targets(order: Order) -> Attacked:
     with pose(order.model, order.data, order.threat, limit=order.limit, device=order.device) as question:
         classes = math.prod(question.model.output_shape)
         with torch.no_grad():
-            right = question.property.margin(question.model(question.x), question.y) > 0
+            margins = question.property.margin(question.model(question.x), question.y)
+        right, ids, inputs = margins > 0, question.data.ids, question.x.cpu()
+        clean = dict(zip(ids, margins.tolist(), strict=True))
         labels = dict(zip(question.data.ids, question.y.tolist(), strict=True))
         valid = {i for i, ok in zip(question.data.ids, right.tolist(), strict=True) if ok}
     parts: dict[int, Attacked] = {}
+    wrong: dict[int, SampleRecord] = {}
     for target in range(classes):
         out = None if order.out is None else Path(order.out) / f"target-{target}"
         part = carry_out(replace(order, property=f"not-class:{target}", out=out))
         tried = [s for s in part.samples if s.id in valid and labels[s.id] != target and s.status != "invalid"]
         parts[target] = replace(part, samples=tried)
+        wrong |= {s.id: _invalid(s, clean[s.id]) for s in part.samples if s.id not in valid}
         if part.state == "partial":
             break
-    return _merged(order, parts, [i in valid for i in labels], list(labels))
+    merged = _merged(order, parts, [i in valid for i in labels], list(labels))
+    worst = {id: found for id in ids if (found := _worst(id, parts, order.closest)) is not None}
+    records = {id: record for id, (record, _) in worst.items()} | wrong
+    return replace(
+        merged,
+        samples=[records[id] for id in ids if id in records],
+        inputs=inputs[[row for row, id in enumerate(ids) if id in records]],
+        witnesses={id: witness for id, (_, witness) in worst.items() if witness is not None},
+    )
+
+
+def _worst(id: int, parts: dict[int, Attacked], nearest: bool) -> tuple[SampleRecord, Tensor | None] | None:
+    """The record of the target that a sample came nearest to, and its witness; None where no target was tried."""
+    tried = [(target, sample) for target, part in parts.items() for sample in part.samples if sample.id == id]
+    struck = [(target, sample) for target, sample in tried if sample.status == "refuted"]
+    if not tried:
+        return None
+    key = "distance" if nearest and struck else "margin"
+    target, sample = min(struck or tried, key=lambda pair: getattr(pair[1], key))
+    if sample.witness:
+        sample = sample.model_copy(update={"witness": f"target-{target}/{sample.witness}"})
+    return sample, parts[target].witnesses.get(id)
+
+
+def _invalid(sample: SampleRecord, margin: float) -> SampleRecord:
+    """The record of a sample whose class is wrong when clean, which no target counts."""
+    kept = {name: getattr(sample, name) for name in ("id", "label", "predicted", "queries", "gradients", "seconds")}
+    return SampleRecord(**kept, status="invalid", clean_margin=margin, margin=margin)
 
 
 def _merged(order: Order, parts: dict[int, Attacked], right: list[bool], ids: list[int]) -> Attacked:

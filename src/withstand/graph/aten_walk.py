@@ -91,7 +91,10 @@ class _Walk:
         if op in SILENT:
             return None
         if torch.Tag.nondeterministic_seeded in target.tags and not _switched_off(op, args):
-            raise CaptureError(f"{self._where(node)} draws random numbers, so {self.name} has no fixed graph.")
+            raise CaptureError(
+                f"{self._where(node)} draws random numbers, so {self.name} has no fixed graph; "
+                "`withstand attack --eot 32` attacks averages of its answers."
+            )
         if op == "sym_size":
             return args[0].shape[args[1]]
         if not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):

@@ -37,7 +37,9 @@ _ADVICE = {
     "NaN gradients": "Find the operation that divides by zero or overflows near these samples.",
     "loss not flat": "Give a larger budget or more steps: the attacks were still gaining when they ended.",
     "torch and onnxruntime disagree": "Export the model again; trust neither number until both forms agree.",
-    "non-determinism": "Switch off dropout and other random layers, or fix their seed inside the model.",
+    "non-determinism": (
+        "Switch off dropout and other random layers, or attack averages of the answers by `withstand attack --eot 32`."
+    ),
     "softmax before the loss": "Give the model without its last softmax, so that it returns logits.",
     "quantised input": "Declare the stored form of the input, for example linf:8/255@u8, and audit again.",
     "too many unknown": (
