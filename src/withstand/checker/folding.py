@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from withstand.checker.node import Node, Refused, Value
+from withstand.checker.node import Node, Refused
 from withstand.checker.onnx_file import array_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def folded(node: Node) -> list[Array] | None:
         (held,) = node.inputs
         shape = () if held is None else held.shape
         return [np.array(shape[node.attr("start", 0) : node.attr("end")], np.int64)]
-    if any(isinstance(i, Value) for i in node.inputs):
+    if node.depends:
         return None
     feeds = {name: i for name, i in zip(node.proto.input, node.inputs, strict=True) if isinstance(i, np.ndarray)}
     whole = node.op in WHOLE and all(a.dtype.kind in "biu" for a in feeds.values())

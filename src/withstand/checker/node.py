@@ -79,6 +79,11 @@ class Node:
         return otherwise if default is None else default
 
     @property
+    def depends(self) -> bool:
+        """Whether an input depends on the network's input."""
+        return any(isinstance(i, Value) for i in self._inputs)
+
+    @property
     def inputs(self) -> "list[Value | Array | None]":
         """All inputs."""
         self._seen.update(range(len(self._inputs)))
