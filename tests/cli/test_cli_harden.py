@@ -121,6 +121,45 @@ def test_a_finished_run_is_not_done_again(few: str, withstand: Command) -> None:
     assert "another objective" in other.complaint
 
 
+def test_without_audits_pgd_alone_judges_and_a_later_run_may_add_them(few: str, withstand: Command) -> None:
+    told = harden(withstand, few, "--recipe", "fast", "--no-audit", "--json").json
+    assert (told["attacked_accuracy"], told["certified_accuracy"], told["masking"]) == (None, None, [])
+    assert 0 <= told["after"]["pgd_accuracy"] <= told["clean_accuracy"]
+    assert not Path("hard/before").exists()
+    assert not Path("hard/after").exists()
+    record = read_harden_record(Path("hard/run.json"))
+    assert record.command is not None
+    assert "--no-audit" in record.command
+    assert "not measured" in Path("hard/report.html").read_text()
+    later = harden(withstand, few, "--recipe", "fast", "--resume", "--json").json
+    assert later["clean_accuracy"] == told["clean_accuracy"]
+    assert later["attacked_accuracy"] is not None
+    assert Path("hard/before/run.json").is_file()
+
+
+def test_a_training_takes_the_audit_before_of_one_beside_it(
+    few: str, withstand: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from withstand.auditing import harden_run
+
+    judged: list[str] = []
+
+    def stand(*question: object) -> object:
+        judged.append(Path(str(question[-1])).name)
+        return asked(*question)  # type: ignore[arg-type]
+
+    asked = harden_run.stand
+    monkeypatch.setattr(harden_run, "stand", stand)
+    first = harden(withstand, few, "--recipe", "fast", "--json").json
+    other = harden(withstand, few, "--recipe", "fast:step=1", "--out", "other", "--json")
+    assert judged == ["before", "after", "after"]
+    assert "the audit before is that of" in other.err
+    assert other.json["before"] == first["before"]
+    assert (Path("other/before/samples.jsonl").read_bytes()) == Path("hard/before/samples.jsonl").read_bytes()
+    harden(withstand, few, "--recipe", "fast", "--out", "third", "--seed", 1, threat="linf:0.02")
+    assert judged[3:] == ["before", "after"]
+
+
 def test_going_on_after_an_interruption_is_the_same_training(
     few: str, withstand: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

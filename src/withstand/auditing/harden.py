@@ -33,15 +33,16 @@ from withstand.io.models import ModelLike
 @dataclass(frozen=True)
 class Hardened:
     """What a training came to. Accuracies are of the best weights on the n held-out samples audited: certified <= true
-    <= attacked. best, last: their files; best_epoch: the epoch that the best ones are of. before, after, after_last:
-    all figures of the weights it began with, of the best and of the last ones. masking: whether the best ones only hide
-    their gradients. notes: what happened on the way. module: the best model, in evaluation mode.
+    <= attacked (None: there were no audits). best, last: their files; best_epoch: the epoch that the best ones are of.
+    before, after, after_last: all figures of the weights it began with, of the best and of the last ones. masking:
+    whether the best ones only hide their gradients. notes: what happened on the way. module: the best model, in
+    evaluation mode.
     """
 
     n: int
     clean_accuracy: float
-    attacked_accuracy: float
-    certified_accuracy: float
+    attacked_accuracy: float | None
+    certified_accuracy: float | None
     epochs: int
     seconds: float
     cpu_seconds: float
@@ -83,6 +84,7 @@ def harden(
     seed: int = 0,
     device: str = "cpu",
     loggers: Sequence[str] = (),
+    audits: bool = True,
     talk: Talk | None = None,
 ) -> Hardened:
     """Train a model, from the weights it has or from new ones (`scratch`), to withstand a threat.
@@ -93,8 +95,9 @@ def harden(
     settings are looked up by the kind of data, or a Recipe. additions: such as `awp:gamma=0.005`. epochs, batch, rate:
     in place of the recipe's. precision: of the loss pass: fp32, bf16 or fp16. limit: held-out samples that are audited
     before and after. out: the run folder; unless given, below `runs`. resume: go on with the training that the folder
-    holds. loggers: `tensorboard`, `mlflow` (extras of these names), told every epoch's figures. talk: told what
-    happens.
+    holds. loggers: `tensorboard`, `mlflow` (extras of these names), told every epoch's figures. audits: audit before
+    and after; else only PGD is tried on both. A training beside `out` with the same model, data, threat, seed and limit
+    lends its audit before. talk: told what happens.
 
     Ctrl-C leaves a folder that `resume` goes on with. A module in memory is not changed: a copy is trained.
 
@@ -116,8 +119,10 @@ def harden(
                 chosen = recipe_for(recipe, kind_of(shape, classes), additions)
             given = {"epochs": epochs, "batch": batch, "rate": rate}
             chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
-            command = _command(names, threat, test, unlabelled, chosen, precision, scratch, seed, limit)
-            task = Task(names, question, samples, chosen, precision, scratch, seed, limit, command, tuple(loggers))
+            command = _command(names, threat, test, unlabelled, chosen, precision, scratch, seed, limit, audits)
+            task = Task(
+                names, question, samples, chosen, precision, scratch, seed, limit, command, tuple(loggers), audits
+            )
             return _train(task, out, talk or Silent(), resume)
 
 
@@ -144,6 +149,7 @@ def _command(
     scratch: bool,
     seed: int,
     limit: int,
+    audits: bool,
 ) -> str:
     """The command line of a training, whose recipe has numbers of its own only where options say so."""
     words = ["withstand", "harden", names[0], "--data", names[1], "--threat", threat_text(threat)]
@@ -154,7 +160,7 @@ def _command(
         words += [] if data is None else [option, name_of_source(data)]
     words += ["--epochs", str(recipe.epochs), "--batch", str(recipe.batch), "--rate", f"{recipe.rate:g}"]
     words += ["--scratch"] * scratch + ["--precision", precision, "--limit", str(limit), "--seed", str(seed)]
-    return shlex.join(words)
+    return shlex.join(words + ["--no-audit"] * (not audits))
 
 
 def _train(task: Task, out: str | PathLike[str] | None, talk: Talk, resume: bool) -> Hardened:
@@ -177,8 +183,8 @@ def _result(training: Training) -> Hardened:
     return Hardened(
         n=record.after.n,
         clean_accuracy=record.after.clean_accuracy,
-        attacked_accuracy=record.after.attacked_accuracy or 0.0,
-        certified_accuracy=record.after.certified_accuracy or 0.0,
+        attacked_accuracy=record.after.attacked_accuracy,
+        certified_accuracy=record.after.certified_accuracy,
         epochs=record.epochs_done,
         seconds=record.seconds,
         cpu_seconds=record.cpu_seconds,

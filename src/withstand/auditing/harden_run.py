@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from withstand.auditing.figures import peak_memory
+from withstand.auditing.harden_before import beside, copy_audit
 from withstand.auditing.harden_folder import HardenFolder
 from withstand.auditing.harden_talk import Talk
 from withstand.auditing.masking.check import SAMPLES, masking
@@ -58,7 +59,8 @@ class Samples:
 class Task:
     """What a training was asked for. names: of model and data as the user wrote them. question: the model and the
     held-out samples, of which `limit` are audited. scratch: start from new weights. command: the command line that asks
-    for the same, where there is one. loggers: names of what else is told of each epoch."""
+    for the same, where there is one. loggers: names of what else is told of each epoch. audits: audit the weights
+    before and after, else PGD alone judges them."""
 
     names: tuple[str, str]
     question: Question
@@ -70,6 +72,7 @@ class Task:
     limit: int
     command: str | None = None
     loggers: tuple[str, ...] = ()
+    audits: bool = True
 
 
 class Training:
@@ -89,14 +92,13 @@ class Training:
     def run(self) -> None:
         """All stages; those that the folder holds are not done again."""
         self._write(state="running", ended=None)
-        if self.record.before is None:
-            self.talk.say(f"auditing {self.task.names[0]} as it is")
-            self._write(before=self._stand(self.task.question.model, "before", None))
+        if self._wants(self.record.before):
+            self._write(before=self._before())
         self._train()
         self.best = self.trainer.best_module().cpu()
         last = self.trainer.last_module().cpu()
-        if self.record.after is None:
-            self.talk.say("auditing the best weights")
+        if self._wants(self.record.after):
+            self.talk.say(f"{'auditing' if self.task.audits else 'attacking'} the best weights")
             shape = self.task.question.model.input_shape
             after = self._stand(self._deployed(self.best, "best"), "after", self.task.question.model)
             held = self.task.question.data
@@ -111,10 +113,26 @@ class Training:
     def _threat(self) -> Threat:
         return self.task.question.threat
 
+    def _wants(self, known: Standing | None) -> bool:
+        """Whether weights of which so much is known are to be looked at: without audits, PGD alone is enough."""
+        return known is None or (self.task.audits and known.attacked_accuracy is None)
+
+    def _before(self) -> Standing:
+        """The figures of the weights as given: those of a training beside this one that had them, or new ones."""
+        if self.task.audits and (found := beside(self.folder.path, self.record)) is not None:
+            folder, standing = found
+            copy_audit(folder, self.folder.path)
+            self.talk.say(f"the audit before is that of {folder}: same weights, samples, threat and seed")
+            return standing
+        self.talk.say(f"{'auditing' if self.task.audits else 'attacking'} {self.task.names[0]} as it is")
+        return self._stand(self.task.question.model, "before", None)
+
     def _stand(self, model: Model, name: str, surrogate: Model | None) -> Standing:
         """The figures of a model, with the findings on its gradients; surrogate: whose adversarial examples are tried
         on it."""
         task, question = self.task, self.task.question
+        if not task.audits:
+            return alone(model, question.data, question.threat, task.limit, task.seed)
         standing = stand(model, question.data, question.threat, task.limit, task.seed, self.folder.path / name)
         few = min(task.limit, SAMPLES)
         found = masking(model, question.data, question.threat, limit=few, surrogate=surrogate, seed=task.seed)

@@ -40,6 +40,10 @@ Audited = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Held-
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run folder; one below ./runs unless given.")
 ]
+Audit = Annotated[
+    bool,
+    typer.Option("--audit/--no-audit", help="Audit before and after; without, only PGD is tried on the weights."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that the folder holds.")]
 
 Loggers = Annotated[
@@ -67,6 +71,7 @@ def harden(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     log: Loggers = None,
+    audit: Audit = True,
     json: options.Json = False,
 ) -> None:
     """Train a model to withstand a threat, and audit it before and after.
@@ -98,6 +103,7 @@ def harden(
             seed=seed,
             device=device,
             loggers=log or (),
+            audits=audit,
             talk=talk,
         )
         withstand.report(result.run_dir)
@@ -123,12 +129,13 @@ def _print(result: "Hardened") -> None:
     typer.echo("")
     for note in result.notes:
         typer.echo(note)
-    typer.echo(f"Gradients of the best weights: {verdict(result.after)}.")
+    if result.after.masking:
+        typer.echo(f"Gradients of the best weights: {verdict(result.after)}.")
     counted = "1 epoch" if result.epochs == 1 else f"{result.epochs} epochs"
     typer.echo(
         f"{result.n} held-out samples; {counted} in {result.seconds:.0f} s "
         f"({result.cpu_seconds:.0f} CPU s, at most {result.peak_memory_mb:.0f} MB). "
-        f"Weights, audits and report are in {result.run_dir}."
+        f"Weights{', audits' if result.after.masking else ''} and report are in {result.run_dir}."
     )
 
 
