@@ -86,8 +86,11 @@ def make_run(
     threat: str = "linf:0.1",
     alarms: list[Alarm] | None = None,
     state: str = "complete",
+    samples: int | None = None,
 ) -> Path:
-    """A run folder of version 1 with the given verdicts; every refuted sample has a witness file at distance 0.1."""
+    """A run folder of version 1 with the given verdicts; every refuted sample has a witness file at distance 0.1.
+
+    samples: how many the run is to settle, those it has unless given."""
     n = counts.proved + counts.refuted + counts.unknown + counts.invalid
     low, high, clean = counts.proved / n, (counts.proved + counts.unknown) / n, 1 - counts.invalid / n
     (folder / "witnesses").mkdir(parents=True)
@@ -117,7 +120,7 @@ def make_run(
         ),
         origin=origin(),
         state=state,  # pyright: ignore[reportArgumentType]
-        samples=n,
+        samples=samples or n,
         began=datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC),
         input_shape=list(shape),
         classes=classes,

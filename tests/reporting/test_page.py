@@ -133,7 +133,7 @@ def test_no_alarm_is_said_and_an_alarm_comes_with_advice(plain: Page, tmp_path: 
 def test_a_partial_run_is_marked(plain: Page, tmp_path: Path) -> None:
     assert "PARTIAL" not in plain.text
     page = Page(report(make_run(tmp_path / "run", COUNTS, state="partial")))
-    assert "PARTIAL. This run ended before its last sample: 1,000 of 1,000" in page.text
+    assert "PARTIAL. This run was interrupted: 1,000 of 1,000 samples are settled. The same" in page.text
     assert "No alarm so far" in page.text
 
 

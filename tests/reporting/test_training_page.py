@@ -88,7 +88,7 @@ def test_the_page_is_one_file_that_links_to_the_audits(page: Page) -> None:
 
 def test_a_run_that_is_not_done_renders(tmp_path: Path) -> None:
     page = Page(report(make_training(tmp_path / "run", state="running", epochs=3)))
-    assert "3 of 10 epochs are done; it is still running, or was killed." in page.text
+    assert "3 of 10 epochs are done; it was interrupted, and the same" in page.text
     assert "not measured" in page.text
     none = Page(report(make_training(tmp_path / "new", state="running", epochs=0)))
     assert "No epoch is finished yet." in none.text

@@ -1,7 +1,7 @@
 """A block of samples under audit: what is known of each so far, and how attacks and verifiers add to it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ from withstand.core.errors import InputError
 from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status
 from withstand.core.property import Property
+from withstand.core.records import SampleRecord
 from withstand.core.registry import name_of
 from withstand.core.rng import row_seeds
 from withstand.core.runner import Access, Attack, Found, run
@@ -25,7 +26,7 @@ from withstand.core.threat import Threat
 from withstand.graph.model import Model
 from withstand.verification.certificates import certify_row
 from withstand.verification.proof import NORMS, proofs_of
-from withstand.verification.search import Verifier, search
+from withstand.verification.search import TIME_OVER, Verifier, search
 
 FLAT = 0.05
 """A search is still falling if more than this share of its whole fall came in its last tenth."""
@@ -35,6 +36,9 @@ DEAD = 0.5
 
 NEAR = 0.05
 """A witness surprises only if the attacks before had left more than this share of the clean margin."""
+
+CERTIFICATES = "certificates"
+"""The name of the stage that makes them."""
 
 Side = Literal["attack", "verify"]
 
@@ -73,20 +77,34 @@ class Setup:
             return str(error)
 
 
-class Block:
-    """Samples x0 [B, *shape] with targets y [B] and their numbers in the data, before the judge."""
+@dataclass(frozen=True)
+class Job:
+    """Samples to settle together: x [B, *shape], y [B], ids. earlier: what attempts before left of each (None: nothing,
+    the sample is new)."""
 
-    def __init__(
-        self, setup: Setup, replay: Callable[[Tensor], Tensor] | None, x0: Tensor, y: Tensor, ids: list[int]
-    ) -> None:
-        self.setup, self.replay, self.x0, self.y, self.ids = setup, replay, x0, y, ids
+    x: Tensor
+    y: Tensor
+    ids: list[int]
+    earlier: Sequence[SampleRecord | None]
+
+
+class Block:
+    """The samples of a job before the judge. cut: per row, the methods that time kept from their end, and why."""
+
+    def __init__(self, setup: Setup, replay: Callable[[Tensor], Tensor] | None, job: Job) -> None:
+        x0, y, ids = job.x, job.y, job.ids
+        self.setup, self.replay, self.x0, self.y, self.ids, self.earlier = setup, replay, x0, y, ids, job.earlier
         self.judge = Judge(setup.model, replay, x0, y, setup.threat, setup.property)
         self.clean = self.judge.clean.clone()
         self.predicted = self.answers(self.judge.outputs)
         self.queries, self.gradients = torch.ones(len(x0), dtype=torch.long), torch.zeros(len(x0), dtype=torch.long)
         self.seconds = torch.zeros(len(x0), dtype=torch.float64)
         self.spent: dict[Side, float] = {"attack": 0.0, "verify": 0.0}
-        self.flags: list[set[str]] = [set() for _ in ids]
+        self.flags: list[set[str]] = [set() if one is None else set(one.flags) for one in job.earlier]
+        self.cut: list[dict[str, str]] = [{} if one is None else dict(one.cut) for one in job.earlier]
+        self.attacked = torch.tensor([one is not None and one.attacked for one in job.earlier], dtype=torch.bool)
+        settled = [one is not None and one.status != "unknown" and CERTIFICATES not in one.cut for one in job.earlier]
+        self._settled = torch.tensor(settled, dtype=torch.bool, device=x0.device)
         self.stopped: list[str | None] = [None] * len(ids)
         network, known = setup.checked, (setup.threat, setup.property, x0, y)
         self.proofs = None if isinstance(network, str) else proofs_of(network, *known)
@@ -99,8 +117,19 @@ class Block:
 
     @property
     def open(self) -> Tensor:
-        """Numbers of the rows without a verdict."""
-        return self.judge.open.nonzero().squeeze(1)
+        """Numbers of the rows without a verdict, of this attempt or an earlier one."""
+        return (self.judge.open & ~self._settled).nonzero().squeeze(1)
+
+    def wanting(self, method: str, rows: Tensor) -> Tensor:
+        """The part of `rows` on which a method has not come to its end in an earlier attempt. Certificates are made of
+        proofs that are in memory: a row that lacks one is done again."""
+        wants = [one is None or method in one.cut or CERTIFICATES in one.cut for one in self.earlier]
+        return rows[torch.tensor(wants, dtype=torch.bool, device=rows.device)[rows]]
+
+    def lowest(self, row: int) -> float:
+        """The lowest margin seen at an admissible point of a row, in any attempt."""
+        before = self.earlier[row]
+        return min(float(self.judge.margin[row]), float("inf") if before is None else before.margin)
 
     def sampled(self, rows: Tensor) -> Tensor:
         """The part of `rows` that the alarms look at: chosen by seed and sample, whatever block a sample is in."""
@@ -130,14 +159,14 @@ class Block:
         self.gradients[rows.cpu()] += found.gradients.cpu()
         return found
 
-    def attack(self, attack: Attack, rows: Tensor, budget: Budget, *, flag: str | None = None) -> None:
+    def attack(self, attack: Attack, rows: Tensor, budget: Budget, *, flag: str | None = None) -> Tensor:
         """Attack rows and tell the judge; `flag` marks rows this attack refutes where those before were far from it,
-        and `flag` with `-miss` the others it looked at."""
+        and `flag` with `-miss` the others it looked at. Returns the rows on which the time ended it."""
         if len(rows) == 0 or budget.spent:
-            return
+            return rows
         if self.setup.queries is not None:
             budget = replace(budget, queries=self.setup.queries // max(1, len(self.setup.attacks)))
-        far = (self.judge.margin[rows] > NEAR * self.clean[rows]).tolist()
+        far = [self.lowest(row) > NEAR * float(self.clean[row]) for row in rows.tolist()]
         with self.timed("attack", rows):
             found = self.run(attack, rows, self.setup.threat, budget)
             if flag is None:
@@ -145,10 +174,12 @@ class Block:
             better = found.margin < found.clean_margin
             self.judge.hear(Candidate(rows[better], found.x[better]), name_of(attack))
             self.queries[rows[better].cpu()] += 1
+        self.attacked[rows.cpu()] |= found.looked().cpu()
         if flag is not None:
             for row, surprising in zip(rows.tolist(), far, strict=True):
                 hit = surprising and self.judge.status[row] is Status.REFUTED
                 self.flags[row].add(flag if hit else f"{flag}-miss")
+        return rows[~found.refuted] if found.stopped == "time" else rows[:0]
 
     def note(self, attack: Attack, rows: Tensor, found: Found) -> None:
         """Keep the doubtful things a gradient search has seen."""
@@ -159,26 +190,35 @@ class Block:
             self.flags[row].update(doubt)
             self.stopped[row] = found.stopped
 
-    def prove(self, verifier: Verifier, rows: Tensor, budget: Budget) -> None:
-        """Let a verifier work on rows and tell the judge."""
+    def prove(self, verifier: Verifier, rows: Tensor, budget: Budget) -> Tensor:
+        """Let a verifier work on rows and tell the judge. Returns the rows on which the time ended it."""
         graph = self.setup.model.graph
         assert graph is not None, "models without a graph have no verifiers"
         with self.timed("verify", rows):
-            search(self.judge, graph, [verifier], budget, rows=rows, proofs=self.proofs)
+            verdicts = search(self.judge, graph, [verifier], budget, rows=rows, proofs=self.proofs)
+        return rows[[verdicts[row].reason == TIME_OVER for row in rows.tolist()]]
 
-    def certify(self, budget: Budget) -> None:
-        """Make the certificates of all proofs so far, each in at most an equal share of the time; of those that cannot
-        be made `uncertified` holds the reason."""
-        proved = [row for row, status in enumerate(self.judge.status) if status is Status.PROVED]
-        for number, row in enumerate(proved):
+    @property
+    def proved(self) -> Tensor:
+        """Numbers of the rows that are proved in this attempt and have no certificate yet."""
+        kept = [s is Status.PROVED and row not in self.certificates for row, s in enumerate(self.judge.status)]
+        return torch.tensor(kept, dtype=torch.bool).nonzero().squeeze(1)
+
+    def certify(self, rows: Tensor, budget: Budget) -> Tensor:
+        """Make the certificates of proved rows, each in at most an equal share of the time; of those that cannot be
+        made `uncertified` holds the reason. Returns the rows on which the time was over."""
+        late = []
+        for number, row in enumerate(rows.tolist()):
             assert self.proofs is not None
-            share = budget.share(1 / (len(proved) - number))
+            share = budget.share(1 / (len(rows) - number))
             with self.timed("verify", torch.tensor([row])), share.enforced():
                 found = certify_row(self.judge, row, self.proofs[row])
             if found.certificate is not None:
                 self.certificates[row] = to_bytes(found.certificate)
             else:
                 self.uncertified[row] = found.reason
+                late += [row] if share.spent else []
+        return torch.tensor(late, dtype=torch.long)
 
 
 def doubts(attack: Attack, found: Found) -> list[set[str]]:

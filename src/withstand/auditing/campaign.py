@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from withstand.auditing.ledger import Ledger, State
+from withstand.auditing.attempts import joined
+from withstand.auditing.ledger import Ledger
 from withstand.auditing.progress import Listener, Progress
 from withstand.auditing.question import Question
 from withstand.auditing.siege import Attacks, Means, Settled, besiege
-from withstand.core.records import SampleRecord
+from withstand.core.records import EndedBy, SampleRecord
 from withstand.core.tally import count
 from withstand.io.witness import load_witness
 from withstand.reporting.page import report
@@ -22,7 +23,7 @@ KEPT_BLOCK = 128
 
 
 class Campaign:
-    """Attacks on the samples of a question that are not settled yet.
+    """Attacks on the samples of a question that are not settled yet, or that time kept an attack from.
 
     seconds: wall time that each attack may take (None: to its end). ledger: of the run's folder (None: nothing is
     kept on disk).
@@ -43,9 +44,10 @@ class Campaign:
         self.spent = dict.fromkeys(attacks, 0.0)
         self.found: dict[int, Tensor] = {}
 
-    def go(self) -> bool:
-        """Settle every sample; false where a run that is kept was interrupted. Raises ModelRaised when the model does,
-        with what was finished before it in the folder."""
+    def go(self) -> EndedBy | None:
+        """Settle every sample; what ended it before everything was done, if anything did: an interrupt (of a run that
+        is kept), or the time. Raises ModelRaised when the model does, with what was finished before it in the folder.
+        """
         if self.ledger is not None:
             self.ledger.write("running")
             self.ledger.store_model()
@@ -56,15 +58,16 @@ class Campaign:
         except KeyboardInterrupt:
             if self.ledger is None:
                 raise
-            self._end("partial")
-            return False
-        self._end("complete")
+            self._end("interrupt")
+            return "interrupt"
+        late = any(one.cut for one in self.samples.values())
+        self._end("time" if late else None)
         self._tell("done")
-        return True
+        return "time" if late else None
 
-    def _end(self, state: State) -> None:
+    def _end(self, ended_by: EndedBy | None) -> None:
         if self.ledger is not None:
-            self.ledger.write(state)
+            self.ledger.write("complete" if ended_by is None else "partial", ended_by)
             report(self.ledger.folder.path)
 
     @property
@@ -90,10 +93,11 @@ class Campaign:
         return dict(sorted(held.items()))
 
     def _blocks(self) -> Iterator[list[int]]:
-        """Rows of the data that are not settled, in blocks of a fixed cut."""
+        """Rows of the data that are not settled or cut short by the time, in blocks of a fixed cut."""
         ids, size = self.question.data.ids, BLOCK if self.ledger is None else KEPT_BLOCK
+        done = {i for i, one in self.samples.items() if not one.cut}
         for start in range(0, len(ids), size):
-            rows = [row for row in range(start, min(start + size, len(ids))) if ids[row] not in self.samples]
+            rows = [row for row in range(start, min(start + size, len(ids))) if ids[row] not in done]
             if rows:
                 yield rows
 
@@ -108,18 +112,22 @@ class Campaign:
         settled = besiege(self.question, self.means, self.attacks, rows, pace, witnesses=self.ledger is not None)
         self._keep(settled)
         if settled.raised is not None:
-            self._end("partial")
+            if self.ledger is not None:
+                self.ledger.write("partial")
+                report(self.ledger.folder.path)
             raise settled.raised
         self._tell("settled")
 
     def _keep(self, settled: Settled) -> None:
         for text, seconds in settled.spent.items():
             self.spent[text] += seconds
-        self.samples |= {sample.id: sample for sample in settled.records}
+        known = self.samples
+        records = [joined(known[one.id], one) if one.id in known else one for one in settled.records]
+        self.samples |= {one.id: one for one in records}
         self.found |= settled.found
         if self.ledger is not None:
             self.ledger.now.attack += sum(settled.spent.values())
-            self.ledger.keep(settled.records, settled.witnesses)
+            self.ledger.keep(records, settled.witnesses)
 
     def _tell(self, stage: str) -> None:
         counts, total = count(list(self.samples.values())), len(self.question.data)

@@ -114,6 +114,9 @@ def _recount(record: RunRecord, samples: list[SampleRecord]) -> Iterator[str]:
         yield "samples.jsonl holds a sample twice."
     if record.state == "complete" and len(samples) != record.samples:
         yield f"run.json says the run of {record.samples} samples is complete, samples.jsonl holds {len(samples)}."
+    cut = [sample.id for sample in samples if sample.cut]
+    if record.state == "complete" and cut:
+        yield f"run.json says the run is complete, but time kept a method from the end on {len(cut)} samples."
     held = record.summary
     if held is None:
         yield "run.json holds no summary."

@@ -14,48 +14,54 @@ from withstand.core.judge import Judge, Status
 from withstand.core.registry import name_of
 from withstand.core.runner import Attack
 from withstand.verification.ends import numbered
-from withstand.verification.search import Verifier, search
+from withstand.verification.search import TIME_OVER, Verifier, search
+
+CURVE = "curve"
+"""The name of the stage that looks at other radii."""
 
 
 class Reach:
-    """Per row of a block: the largest radius proved (nan: none) and the smallest refuted (nan: none)."""
+    """Per row of a block: the largest radius proved (nan: none), the smallest refuted (nan: none), and the radii at
+    which an attack looked, in this attempt and earlier ones."""
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        setup, judge = block.setup, block.judge
-        base = setup.threat.radius
-        self.certified = torch.full((len(block.ids),), torch.nan, dtype=torch.float64)
-        self.attacked = self.certified.clone()
-        distance = setup.threat.distance(block.x0, judge.point).cpu()
-        self.right = torch.tensor([status is not Status.INVALID for status in judge.status])
-        self.settle_own()
-        for row, status in enumerate(judge.status):
-            if status is Status.REFUTED:
-                near = [r for r in setup.radii if r < base and distance[row] <= setup.threat.at(r).reach]
-                self.attacked[row] = min([base, *near])
+        self.certified = _known([one and one.certified_radius for one in block.earlier])
+        self.attacked = _known([one and one.attacked_radius for one in block.earlier])
+        self.tried: list[set[float]] = [set() if one is None else set(one.tried or ()) for one in block.earlier]
+        self.right = torch.tensor([status is not Status.INVALID for status in block.judge.status])
 
     def settle_own(self) -> None:
-        """Take over what is proved and refuted at the threat's own radius by now."""
-        base = self.block.setup.threat.radius
-        for row, status in enumerate(self.block.judge.status):
-            if status is Status.PROVED and not self.certified[row] >= base:
-                self.certified[row] = base
-            elif status is Status.REFUTED and not self.attacked[row] <= base:
-                self.attacked[row] = base
+        """Take over what is proved, refuted and attacked at the threat's own radius by now."""
+        block, threat = self.block, self.block.setup.threat
+        distance = threat.distance(block.x0, block.judge.point).cpu()
+        for row, status in enumerate(block.judge.status):
+            if block.attacked[row]:
+                self.tried[row].add(threat.radius)
+            if status is Status.PROVED and not self.certified[row] >= threat.radius:
+                self.certified[row] = threat.radius
+            elif status is Status.REFUTED and not self.attacked[row] <= threat.radius:
+                radii = [r for r in block.setup.radii if r < threat.radius and distance[row] <= threat.at(r).reach]
+                self.attacked[row] = min([threat.radius, *radii])
 
-    def walk(self, attack: Attack | None, verifier: Verifier | None, budget: Budget) -> None:
-        """Try larger radii, nearest first, on rows that hold so far, then smaller ones on rows that do not."""
+    def walk(self, attack: Attack | None, verifier: Verifier | None, among: Tensor, budget: Budget) -> Tensor:
+        """Try larger radii, nearest first, on rows that hold so far, then smaller ones on rows that do not, all of them
+        among some rows. Returns those on which the time was over before the end."""
+        self.settle_own()
         base = self.block.setup.threat.radius
-        larger = sorted(r for r in self.block.setup.radii if r > base)
-        smaller = sorted((r for r in self.block.setup.radii if r < base), reverse=True)
+        wanted = torch.zeros_like(self.right)
+        wanted[among.cpu()] = True
+        wanted &= self.right
+        late = torch.zeros_like(self.right)
         before = base
-        for radius in larger:
-            self._prove(verifier, self.certified == before, radius, budget)
-            self._attack(attack, self.attacked.isnan() & ~(self.certified >= radius), radius, budget)
+        for radius in sorted(r for r in self.block.setup.radii if r > base):
+            late |= self._prove(verifier, wanted & (self.certified >= before), radius, budget)
+            late |= self._attack(attack, wanted & self.attacked.isnan(), radius, budget)
             before = radius
-        for radius in smaller:
-            self._attack(attack, (self.attacked > radius) & self.certified.isnan(), radius, budget)
-            self._prove(verifier, self.certified.isnan() & ~(self.attacked <= radius), radius, budget)
+        for radius in sorted((r for r in self.block.setup.radii if r < base), reverse=True):
+            late |= self._attack(attack, wanted & (self.attacked > radius) & self.certified.isnan(), radius, budget)
+            late |= self._prove(verifier, wanted & self.certified.isnan(), radius, budget)
+        return late.nonzero().squeeze(1)
 
     def _judge(self, wanted: Tensor, radius: float) -> tuple[Tensor, Judge]:
         block = self.block
@@ -63,29 +69,48 @@ class Reach:
         threat = block.setup.threat.at(radius)
         return rows, Judge(block.setup.model, block.replay, block.x0[rows], block.y[rows], threat, block.setup.property)
 
-    def _prove(self, verifier: Verifier | None, wanted: Tensor, radius: float, budget: Budget) -> None:
-        wanted = wanted & self.right
-        if verifier is None or budget.spent or not bool(wanted.any()):
-            return
+    def _prove(self, verifier: Verifier | None, wanted: Tensor, radius: float, budget: Budget) -> Tensor:
+        """Look for proofs at a radius in rows [B] that are wanted; of these, the ones left because of the time."""
+        wanted = wanted & ~(self.certified >= radius) & ~(self.attacked <= radius)
+        if verifier is None or not bool(wanted.any()):
+            return torch.zeros_like(wanted)
+        if budget.spent:
+            return wanted
         rows, judge = self._judge(wanted, radius)
         graph = self.block.setup.model.graph
         assert graph is not None, "models without a graph have no verifiers"
         with self.block.timed("verify", rows), numbered(rows):
-            search(judge, graph, [verifier], budget)
+            verdicts = search(judge, graph, [verifier], budget)
         self._keep(self.certified, rows, judge, Status.PROVED, radius)
+        late = torch.zeros_like(wanted)
+        late[rows.cpu()] = torch.tensor([verdict.reason == TIME_OVER for verdict in verdicts])
+        return late
 
-    def _attack(self, attack: Attack | None, wanted: Tensor, radius: float, budget: Budget) -> None:
-        wanted = wanted & self.right
-        if attack is None or budget.spent or not bool(wanted.any()):
-            return
+    def _attack(self, attack: Attack | None, wanted: Tensor, radius: float, budget: Budget) -> Tensor:
+        """Look for witnesses at a radius in rows [B] that are wanted; of these, the ones left because of the time."""
+        wanted = wanted & ~(self.certified >= radius)
+        if attack is None or not bool(wanted.any()):
+            return torch.zeros_like(wanted)
+        if budget.spent:
+            return wanted
         rows, judge = self._judge(wanted, radius)
         with self.block.timed("attack", rows), numbered(rows):
             found = self.block.run(attack, rows, judge.threat, budget)
             hit = found.refuted.nonzero().squeeze(1)
             judge.hear(Candidate(hit, found.x[hit]), name_of(attack))
+        for row, asked in zip(rows.tolist(), found.looked().tolist(), strict=True):
+            if asked:
+                self.tried[row].add(radius)
         self._keep(self.attacked, rows, judge, Status.REFUTED, radius)
+        late = torch.zeros_like(wanted)
+        late[rows.cpu()] = (~found.refuted).cpu() & (found.stopped == "time")
+        return late
 
     @staticmethod
     def _keep(kept: Tensor, rows: Tensor, judge: Judge, status: Status, radius: float) -> None:
         reached = torch.tensor([s is status for s in judge.status], dtype=torch.bool)
         kept[rows.cpu()[reached]] = radius
+
+
+def _known(radii: list[float | None]) -> Tensor:
+    return torch.tensor([torch.nan if radius is None else radius for radius in radii], dtype=torch.float64)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from withstand.auditing.alarms import raise_alarms
 from withstand.core.records import Check, CurvePoint, SampleRecord, Seconds, Summary
-from withstand.core.tally import tally
+from withstand.core.tally import is_measured, tally
 
 
 def summarise(
@@ -16,14 +16,16 @@ def summarise(
 
 
 def curve(samples: Sequence[SampleRecord], radii: Sequence[float]) -> list[CurvePoint]:
-    """Certified and attacked accuracy at each radius; both fall as the radius grows."""
+    """Certified and attacked accuracy at each radius; both fall as the radius grows. Where an attack is yet to look at
+    a sample at some radius, the upper end there is not measured."""
     n = len(samples)
     right = [sample for sample in samples if sample.status != "invalid"]
     points = []
     for radius in sorted(radii) if n else ():
         certified = sum(s.certified_radius is not None and s.certified_radius >= radius for s in right)
         refuted = sum(s.attacked_radius is not None and s.attacked_radius <= radius for s in right)
-        points.append(CurvePoint(radius=radius, certified=certified / n, attacked=(len(right) - refuted) / n))
+        left = (len(right) - refuted) / n if all(is_measured(s, radius) for s in right) else None
+        points.append(CurvePoint(radius=radius, certified=certified / n, attacked=left))
     return points
 
 

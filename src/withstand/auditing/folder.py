@@ -1,13 +1,14 @@
 """A folder that one process at a time writes, so that a kill at any moment loses nothing that was finished."""
 
 import os
+import time
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import IO, Self
 
 from withstand.core.errors import InputError
-from withstand.core.run_files import replacing
+from withstand.core.run_files import LOCK, replacing
 
 
 class Folder:
@@ -31,14 +32,19 @@ class Folder:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            self._lock = (self.path / LOCK).open("w")
         except OSError as error:
             raise InputError(
                 f"The folder {self.path} cannot be written ({error.strerror}); choose another with --out."
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        for wait in (0.01, 0.02, 0.04, 0.08, None):  # a reader that asks who writes holds it for a moment
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if wait is not None:
+                    time.sleep(wait)
+                    continue
             self._lock.close()
             raise InputError(
                 f"Another run is writing to {self.path}; wait for it, or choose another folder with --out."

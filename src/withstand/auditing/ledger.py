@@ -13,7 +13,7 @@ from withstand.auditing.question import Question
 from withstand.auditing.runfolder import RunFolder
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
-from withstand.core.records import Plan, RunRecord, SampleRecord, Seconds, Summary
+from withstand.core.records import EndedBy, Plan, RunRecord, SampleRecord, Seconds, Summary
 from withstand.core.tally import count
 from withstand.graph.model import Model
 from withstand.io.witness import Witness
@@ -35,8 +35,9 @@ def name_of_source(source: Any) -> str:
 class Ledger:
     """The samples and the record of a run in an open folder, which a run of the same plan goes on with.
 
-    samples: those that are settled, by number. now: the seconds of this part of the run, by stage. Raises InputError
-    when the folder holds another run.
+    samples: those that are settled, by number. now: the seconds of this part of the run, by stage. more_time: the run
+    is not complete, or this part of it may take longer than the last. Raises InputError when the folder holds another
+    run.
     """
 
     def __init__(self, plan: Plan, question: Question, folder: RunFolder, clock: Budget) -> None:
@@ -56,7 +57,8 @@ class Ledger:
             input_shape=list(question.model.input_shape),
             classes=None if question.data.classes is None else list(question.data.classes),
         )
-        self.record = self.record.model_copy(update={"plan": plan, "state": "running", "ended": None})
+        self.record = self.record.model_copy(update={"plan": plan, "state": "running", "ended_by": None, "ended": None})
+        self.more_time = before is None or before.state != "complete" or _longer(plan, before.plan)
         self.earlier = before.summary.seconds if before and before.summary else Seconds()
         self.now = Seconds()
 
@@ -83,7 +85,17 @@ class Ledger:
         self.samples |= {sample.id: sample for sample in records}
         self.write("running")
 
-    def write(self, state: State) -> Summary:
+    @property
+    def unfinished(self) -> bool:
+        """Whether some sample is not settled, or time kept a method from its end on one."""
+        return len(self.samples) < len(self.question.data) or any(one.cut for one in self.samples.values())
+
+    def end(self, *, interrupted: bool) -> Summary:
+        """Write run.json at the end of this part of the run: complete, or partial and why."""
+        why = "interrupt" if interrupted else "time" if self.unfinished else None
+        return self.write("complete" if why is None else "partial", why)
+
+    def write(self, state: State, ended_by: EndedBy | None = None) -> Summary:
         """Write run.json as things stand."""
         samples = self.ordered
         self.now.total = self.clock.elapsed
@@ -92,7 +104,7 @@ class Ledger:
         points = curve(samples, radii_of(self.plan, self.question.threat))
         ended = None if state == "running" else datetime.now(UTC)
         self.record = self.record.model_copy(
-            update={"state": state, "summary": summary, "curve": points, "ended": ended}
+            update={"state": state, "ended_by": ended_by, "summary": summary, "curve": points, "ended": ended}
         )
         self.folder.write_run(self.record)
         return summary
@@ -101,3 +113,7 @@ class Ledger:
         """How far the run is, in a stage that has just begun."""
         counts = count(list(self.samples.values()))
         return Progress(stage, len(self.samples), len(self.question.data), counts, self.clock.elapsed)
+
+
+def _longer(now: Plan, before: Plan) -> bool:
+    return now.budget_seconds is not None and now.budget_seconds > (before.budget_seconds or 0.0)

@@ -10,8 +10,16 @@ from withstand.auditing.runfolder import HOME
 from withstand.core.errors import InputError
 from withstand.core.harden_records import Standing
 from withstand.core.records import Summary
-from withstand.core.run_files import is_harden_run, read_harden_record, read_run_record, read_whole
-from withstand.core.smoothing_records import SmoothingRecord, SmoothingSummary
+from withstand.core.run_files import (
+    is_harden_run,
+    present_state,
+    read_harden_record,
+    read_lines,
+    read_run_record,
+    read_whole,
+)
+from withstand.core.smoothing_records import SmoothedSample, SmoothingRecord, SmoothingSummary
+from withstand.reporting.words import how_far
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class Listing:
 
     threat: of a smoothed model, the noise. summary: of an audit or attack; hardened: of a training, what its best
     weights withstand on held-out samples; smoothed: of a smoothed model, statistics. Each is None for runs of other
-    kinds, and while there is none.
+    kinds, and while there is none. state: of its record, or "interrupted" where that says "running" and nothing does,
+    or an interrupt ended it. progress: the same in words, as `16 of 40, interrupted`.
     """
 
     path: str
@@ -30,6 +39,7 @@ class Listing:
     threat: str
     state: str
     began: str
+    progress: str
     summary: Summary | None = None
     hardened: Standing | None = None
     smoothed: SmoothingSummary | None = None
@@ -54,16 +64,20 @@ def ls(folder: str | PathLike[str] = HOME) -> list[Listing]:
 
 
 def _listing(file: Path) -> Listing:
-    path = str(file.parent)
+    path, folder = str(file.parent), file.parent
     if file.name == "smooth.json":
         vote = read_whole(file, SmoothingRecord, "smooth")
-        plan, began = vote.plan, vote.began.isoformat()
-        noise = f"sigma {plan.sigma:g}"
-        return Listing(path, "smooth", plan.model, plan.data, noise, vote.state, began, smoothed=vote.summary)
+        plan, state = vote.plan, present_state(folder, vote.state)
+        about = (plan.model, plan.data, f"sigma {plan.sigma:g}", state, vote.began.isoformat())
+        done = len(read_lines(folder / "smooth.jsonl", SmoothedSample, "id", "the next run redoes it"))
+        return Listing(path, "smooth", *about, how_far(done, vote.samples, state), smoothed=vote.summary)
     if is_harden_run(file):
         made = read_harden_record(file)
-        began = made.began.isoformat()
-        return Listing(path, "harden", made.model, made.data, made.threat, made.state, began, hardened=made.after)
+        state = present_state(folder, made.state)
+        about = (made.model, made.data, made.threat, state, made.began.isoformat())
+        return Listing(path, "harden", *about, how_far(made.epochs_done, made.epochs, state), hardened=made.after)
     run = read_run_record(file)
-    plan, began = run.plan, run.began.isoformat()
-    return Listing(path, plan.verb, plan.model, plan.data, plan.threat, run.state, began, summary=run.summary)
+    plan, state = run.plan, present_state(folder, run.state, run.ended_by)
+    about = (plan.model, plan.data, plan.threat, state, run.began.isoformat())
+    done = 0 if run.summary is None else run.summary.n
+    return Listing(path, plan.verb, *about, how_far(done, run.samples, state), summary=run.summary)

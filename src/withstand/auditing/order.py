@@ -68,14 +68,13 @@ def carry_out(order: Order) -> Attacked:
         question = fitting.question
         if o.out is None:
             campaign = Campaign(question, means, fitting.fit(), o.seconds, o.progress)
-            campaign.go()
-            return attacked(campaign, fitting.figures)
+            return attacked(campaign, fitting.figures, campaign.go())
         folder = RunFolder(o.out)
         folder.open()
         try:
             ledger = Ledger(_plan(order, fitting), question, folder, Budget())
             campaign = Campaign(question, means, fitting.fit(), o.seconds, o.progress, ledger)
-            return attacked(campaign, fitting.figures, "complete" if campaign.go() else "partial")
+            return attacked(campaign, fitting.figures, campaign.go())
         finally:
             folder.close()
 

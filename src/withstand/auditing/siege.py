@@ -10,6 +10,7 @@ from torch import Tensor
 
 from withstand.auditing.block import doubts
 from withstand.auditing.question import Question
+from withstand.auditing.settled import NOT_ATTACKED
 from withstand.auditing.witnesses import make_witness
 from withstand.core.budget import Budget
 from withstand.core.closest import closest
@@ -102,7 +103,8 @@ def besiege(
 class Siege:
     """Samples in rows of a question's data under attack, and what is known of each.
 
-    reached: the smallest radius at which each is refuted (nan: none).
+    reached: the smallest radius at which each is refuted (nan: none). tried: the radii at which an attack looked. late:
+    the attacks that time kept from their end, and why.
     """
 
     def __init__(self, question: Question, means: Means, rows: Sequence[int], witnesses: bool) -> None:
@@ -115,6 +117,8 @@ class Siege:
         self.right = self.judge.open.nonzero().squeeze(1)
         self.distance = torch.full((len(self.ids),), torch.inf, dtype=torch.float64)
         self.reached = torch.full_like(self.distance, torch.nan)
+        self.tried: list[set[float]] = [set() for _ in self.ids]
+        self.late: list[dict[str, str]] = [{} for _ in self.ids]
         self.point = threat.start(self.x0).clone()
         self.worst: list[Struck | None] = [None] * len(self.ids)
         self.each: list[dict[str, AttackRecord]] = [{} for _ in self.ids]
@@ -138,6 +142,7 @@ class Siege:
         shares = [
             (after - before) / len(rows) for after, before in ((time.perf_counter(), wall), (time.process_time(), cpu))
         ]
+        looked = found.looked(self.means.draws).tolist()
         for place, (i, doubt) in enumerate(zip(rows.tolist(), doubts(attack, found), strict=True)):
             self.each[i][text] = AttackRecord(
                 margin=float(found.margin[place]),
@@ -146,6 +151,7 @@ class Siege:
                 seconds=shares[0],
                 cpu_seconds=shares[1],
                 stopped=found.stopped,
+                attacked=looked[place],
             )
             self.flags[i] = (self.flags[i] - {"still-falling"}) | doubt
         self._keep(text, rows[hit], judged)
@@ -214,6 +220,8 @@ class Siege:
             if len(rows) == 0:
                 return
             found = self._search(text, attack, rows, threat, pace(text), nearest=False)
+            for i, asked in zip(rows.tolist(), found.looked(self.means.draws).tolist(), strict=True):
+                self.tried[i] |= {radius} if asked else set()
             hit = found.refuted.nonzero().squeeze(1)
             self._reach(rows[hit], self._weigh(rows[hit], found.x[hit], text, threat), radius)
             self.beyond[:, rows.cpu()] += torch.stack([found.queries, found.gradients]).cpu()
@@ -238,12 +246,15 @@ class Siege:
         margin = min([clean, *reached]) if worst is None else worst.margin
         stopped = sorted({one.stopped for one in each.values() if one.stopped})
         ends = "".join(f"; the {what} ran out" for what in stopped)
+        attacked = any(one.attacked for one in each.values())
+        seen = f"attacks brought the margin to {margin:.4g}" if attacked else NOT_ATTACKED
+        every = invalid or (self.means.nearest and attacked)
         return SampleRecord(
             id=self.ids[row],
             label=float(label),
             predicted=float(predicted),
             status="invalid" if invalid else "unknown" if worst is None else "refuted",
-            reason="" if invalid or worst else f"attacks brought the margin to {margin:.4g}{ends}",
+            reason="" if invalid or worst else f"{seen}{ends}",
             method=None if worst is None else worst.text,
             clean_margin=clean,
             margin=margin,
@@ -256,6 +267,9 @@ class Siege:
             attacked_radius=None if self.reached[row].isnan() else float(self.reached[row]),
             flags=sorted(self.flags[row] - ({"still-falling"} if worst else set())),
             attacks=each,
+            attacked=attacked,
+            tried=None if every else sorted(self.tried[row] | ({self.question.threat.radius} if attacked else set())),
+            cut={} if invalid else self.late[row],
         )
 
     def _search(
@@ -266,7 +280,7 @@ class Siege:
         budget = Budget(seconds, means.queries)
         search, began = closest if nearest else run, time.perf_counter()
         try:
-            return search(
+            found = search(
                 attack,
                 question.model,
                 self.x0[rows],
@@ -280,6 +294,10 @@ class Siege:
                 surrogate=means.surrogate,
                 draws=means.draws,
             )
+            if found.stopped == "time":
+                for i in rows[~found.refuted].tolist():
+                    self.late[i][text] = "the time ran out"
+            return found
         except ModelRaised as raised:
             raise ModelRaised(int(rows[raised.row]), raised.error) from raised
         finally:

@@ -12,7 +12,7 @@ from withstand.auditing.order import Order, carry_out
 from withstand.auditing.question import pose
 from withstand.core.errors import InputError
 from withstand.core.records import SampleRecord
-from withstand.core.tally import AttackFigures, attack_figures
+from withstand.core.tally import AttackFigures, attack_figures, is_unattacked
 
 ALL = "all-targets"
 """The property's name on the command line and in `withstand.attack`."""
@@ -42,9 +42,9 @@ def all_targets(order: Order) -> Attacked:
         tried = [s for s in part.samples if s.id in valid and labels[s.id] != target and s.status != "invalid"]
         parts[target] = replace(part, samples=tried)
         wrong |= {s.id: _invalid(s, clean[s.id]) for s in part.samples if s.id not in valid}
-        if part.state == "partial":
+        if part.ended_by == "interrupt":
             break
-    merged = _merged(order, parts, [i in valid for i in labels], list(labels))
+    merged = _merged(order, parts, [i in valid for i in labels], list(labels), classes)
     worst = {id: found for id in ids if (found := _worst(id, parts, order.closest)) is not None}
     records = {id: record for id, (record, _) in worst.items()} | wrong
     return replace(
@@ -74,28 +74,34 @@ def _invalid(sample: SampleRecord, margin: float) -> SampleRecord:
     return SampleRecord(**kept, status="invalid", clean_margin=margin, margin=margin)
 
 
-def _merged(order: Order, parts: dict[int, Attacked], right: list[bool], ids: list[int]) -> Attacked:
+def _merged(order: Order, parts: dict[int, Attacked], right: list[bool], ids: list[int], classes: int) -> Attacked:
+    """The figures over all targets; an upper end is measured where every target's is."""
+    whole = len(parts) == classes and not any(is_unattacked(s) for part in parts.values() for s in part.samples)
+    ended = [part.ended_by for part in parts.values() if part.ended_by is not None]
     broken = {s.id for part in parts.values() for s in part.samples if s.status == "refuted"}
-    last = list(parts.values())[-1]
     n = len(ids)
     return Attacked(
         n=n,
         clean_accuracy=sum(right) / n,
-        attacked_accuracy=(sum(right) - len(broken)) / n,
-        attacks={text: _figures(order, text, parts, sum(right), n) for text in order.attacks},
+        attacked_accuracy=(sum(right) - len(broken)) / n if whole else None,
+        attacks={text: _figures(order, text, parts, sum(right), n, whole) for text in order.attacks},
         refuted=[i in broken for i in ids],
         run_dir=None if order.out is None else Path(order.out),
-        state=last.state,
+        state="partial" if ended else "complete",
+        ended_by=ended[-1] if ended else None,
         targets={str(target): _target(part.samples) for target, part in parts.items()},
     )
 
 
-def _figures(order: Order, text: str, parts: dict[int, Attacked], right: int, n: int) -> AttackFigures:
+def _figures(order: Order, text: str, parts: dict[int, Attacked], right: int, n: int, whole: bool) -> AttackFigures:
     samples = [sample for part in parts.values() for sample in part.samples]
     broken = {sample.id for sample in samples if sample.attacks[text].refuted}
-    return replace(attack_figures(samples, text, order.closest), attacked_accuracy=(right - len(broken)) / n)
+    figures = attack_figures(samples, text, order.closest)
+    measured = whole and figures.attacked_accuracy is not None
+    return replace(figures, attacked_accuracy=(right - len(broken)) / n if measured else None)
 
 
 def _target(samples: list[SampleRecord]) -> TargetFigures:
     held = sum(sample.status != "refuted" for sample in samples)
-    return TargetFigures(len(samples), held / len(samples) if samples else 0.0)
+    measured = bool(samples) and not any(map(is_unattacked, samples))
+    return TargetFigures(len(samples), held / len(samples) if measured else None)

@@ -3,7 +3,7 @@
 import pickle
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -13,38 +13,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withstand.auditing.block import Setup
+from withstand.auditing.block import Job, Setup
+from withstand.auditing.pricing import Prices
 from withstand.auditing.question import Replay
-from withstand.auditing.stages import Settled, settle
+from withstand.auditing.settled import Settled
+from withstand.auditing.stages import Phase, settle
+from withstand.core.budget import Budget
 from withstand.core.errors import InputError, ToolFault
 
-Pace = Callable[[int], float | None]
-"""Seconds the next block may take, given how many blocks are not yet begun."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Samples to settle together: x [B, *shape], y [B], ids."""
-
-    x: Tensor
-    y: Tensor
-    ids: list[int]
+Pace = Callable[[int], Budget]
+"""The time that the next block may take, given how many blocks are not yet begun."""
 
 
 def settle_all(
     setup: Setup,
     replay: Callable[[Tensor], Tensor] | None,
     jobs: list[Job],
+    phase: Phase,
     workers: int,
     pace: Pace,
+    prices: Prices,
     say: Callable[[str], None],
 ) -> Iterator[Settled]:
-    """The results of every job, as they come; with several workers in any order."""
+    """The results of every job, as they come; with several workers in any order. prices: as measured so far, here or in
+    earlier calls; workers begin with them and measure on."""
     if workers <= 1 or len(jobs) <= 1:
         for number, job in enumerate(jobs):
-            yield settle(setup, replay, job.x, job.y, job.ids, pace(len(jobs) - number), say)
+            yield settle(setup, replay, job, phase, pace(len(jobs) - number), prices, say)
         return
-    crew = _Crew(setup, min(workers, len(jobs)))
+    crew = _Crew(setup, phase, prices, min(workers, len(jobs)))
     try:
         yield from crew.work(jobs, pace, say)
     finally:
@@ -54,14 +51,15 @@ def settle_all(
 class _Crew:
     """Worker processes, each with a pipe."""
 
-    def __init__(self, setup: Setup, size: int) -> None:
+    def __init__(self, setup: Setup, phase: Phase, prices: Prices, size: int) -> None:
         threads = max(1, torch.get_num_threads() // size)
         package = _pack(setup)
+        self.prices = prices
         context = get_context("spawn")
         self.members: dict[Connection, BaseProcess] = {}
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, package, threads), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, package, phase, prices, threads), daemon=True)
             process.start()
             theirs.close()
             self.members[ours] = process
@@ -83,13 +81,15 @@ class _Crew:
                 else:
                     busy.discard(ready)
                     self._send(ready, waiting, busy, pace)
-                    yield content
+                    settled, prices = content
+                    self.prices.learn(prices)
+                    yield settled
 
     def _send(self, pipe: Connection, waiting: list[Job], busy: set[Connection], pace: Pace) -> None:
         if waiting:
-            seconds = pace(len(waiting))
+            seconds = pace(len(waiting)).seconds
             job = waiting.pop(0)
-            pipe.send((job.x.cpu().numpy(), job.y.cpu().numpy(), job.ids, seconds))
+            pipe.send((job.x.cpu().numpy(), job.y.cpu().numpy(), job.ids, job.earlier, seconds))
             busy.add(pipe)
 
     @staticmethod
@@ -121,7 +121,7 @@ def _pack(setup: Setup) -> bytes:
         ) from None
 
 
-def _serve(pipe: Connection, package: bytes, threads: int) -> None:
+def _serve(pipe: Connection, package: bytes, phase: Phase, prices: Prices, threads: int) -> None:
     """A worker's life: settle jobs until the pipe closes. Interrupts are the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
@@ -130,9 +130,11 @@ def _serve(pipe: Connection, package: bytes, threads: int) -> None:
         setup.model.to(setup.device)
         replay = None if setup.onnx is None else Replay(setup.onnx)
         while True:
-            x, y, ids, seconds = pipe.recv()
+            x, y, ids, earlier, seconds = pipe.recv()
             x, y = (torch.from_numpy(np.asarray(part)).to(setup.device) for part in (x, y))
-            pipe.send(("settled", settle(setup, replay, x, y, ids, seconds, lambda name: pipe.send(("stage", name)))))
+            job, budget = Job(x, y, ids, earlier), Budget(seconds)
+            settled = settle(setup, replay, job, phase, budget, prices, lambda name: pipe.send(("stage", name)))
+            pipe.send(("settled", (settled, prices)))
     except (EOFError, ConnectionError):
         return
     except InputError as error:

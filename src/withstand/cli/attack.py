@@ -70,7 +70,7 @@ def attack(
         print_json(result.to_json())
     else:
         _print(result, train)
-    if result.state == "partial":
+    if result.ended_by == "interrupt":
         raise typer.Exit(130)
 
 
@@ -82,10 +82,14 @@ def _print(result: "Attacked", train: str | None) -> None:
     ]
     print_table(columns, rows)
     typer.echo("")
-    typer.echo(
-        f"Clean accuracy {percent(result.clean_accuracy)}; at most {percent(result.attacked_accuracy)} of {result.n} "
-        "samples are robust, after every attack's replayed witnesses."
-    )
+    typer.echo(f"Clean accuracy {percent(result.clean_accuracy)}; {_upper(result)}")
+    if result.ended_by == "interrupt" and result.run_dir is not None:
+        from withstand.reporting.run import read_run
+        from withstand.reporting.words import incomplete
+
+        typer.echo(incomplete(read_run(result.run_dir)))
+    if result.ended_by == "time":
+        typer.echo(f"{sum(bool(s.cut) for s in result.samples)} samples: the time was over before every attack ended.")
     for name, u in result.universal.items():
         typer.echo(
             f"{name}: fitted on {u.fitted_on} other samples{'' if train else ', the first half of the data'}, in "
@@ -99,3 +103,11 @@ def _print(result: "Attacked", train: str | None) -> None:
     print_alarms(result.alarms)
     if result.run_dir is not None:
         typer.echo(f"run folder: {result.run_dir}")
+
+
+def _upper(result: "Attacked") -> str:
+    """What the attacks say of the robust share."""
+    if result.attacked_accuracy is None:
+        return f"the upper end is not measured: no attack came to look at some of the {result.n} samples."
+    share = percent(result.attacked_accuracy)
+    return f"at most {share} of {result.n} samples are robust, after every attack's replayed witnesses."

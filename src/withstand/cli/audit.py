@@ -45,7 +45,7 @@ def audit(
     """Find out what a model withstands, from both sides.
 
     The doctor comes first, then attacks and proofs from cheap to dear on the samples still open.
-    The same command again resumes the run. Ctrl-C leaves a valid partial run.
+    The same command again, with more time if need be, resumes the run. Ctrl-C leaves a valid partial run.
     """
     import withstand
 
@@ -71,7 +71,7 @@ def audit(
         print_json(result.to_json())
     else:
         print_run(result.run_dir)
-    if result.state == "partial":
+    if result.ended_by == "interrupt":
         raise typer.Exit(130)
 
 

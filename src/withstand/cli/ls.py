@@ -46,7 +46,7 @@ def ls(
         print_json({"runs": [run.to_json() for run in runs]})
         return
     columns = ("run", "kind", "model", "threat", "state", "n", "clean", "certified", "attacked", "smoothed")
-    print_table(columns, [(run.path, run.kind, run.model, run.threat, run.state, *_numbers(run)) for run in runs])
+    print_table(columns, [(run.path, run.kind, run.model, run.threat, run.progress, *_numbers(run)) for run in runs])
 
 
 def _numbers(run: "Listing") -> tuple[object, ...]:
@@ -56,7 +56,7 @@ def _numbers(run: "Listing") -> tuple[object, ...]:
         radius = "" if vote.average_radius is None else f", l2 {vote.average_radius:.3g} on average"
         return vote.n, None, None, None, f"{vote.clean_accuracy:.2%}{radius}"
     found = run.summary or run.hardened
-    if found is None:
+    if found is None or found.n == 0:
         return (None,) * 5
     shares = (found.clean_accuracy, found.certified_accuracy, found.attacked_accuracy)
     return found.n, *(None if share is None else f"{share:.2%}" for share in shares), None

@@ -95,10 +95,14 @@ def _text(cell: object) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with two decimals.
+def percent(share: float | None) -> str:
+    """A share as a percentage with two decimals; in words where it is missing.
 
     >>> percent(0.9562)
     '95.62 %'
+    >>> percent(None)
+    'not measured'
     """
+    if share is None:
+        return "not measured"
     return f"{100 * share:.2f} %"

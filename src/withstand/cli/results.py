@@ -54,12 +54,14 @@ def print_alarms(alarms: "list[Alarm]") -> None:
 def print_run(folder: Path) -> None:
     """The result of a run folder: the doctor's remarks, the sentence, the counts, the interval, alarms and paths."""
     from withstand.reporting.run import read_run
-    from withstand.reporting.words import headline, population
+    from withstand.reporting.words import headline, incomplete, population
 
     run = read_run(folder)
     print_checks([check for check in run.record.checks if check.outcome != "pass"])
     typer.echo("")
     typer.echo(typer.style(headline(run), bold=True))
+    if run.state != "complete":
+        typer.echo(typer.style(incomplete(run), fg="yellow"))
     if run.summary is not None:
         typer.echo("")
         print_counts(run.summary.counts, run.summary.n)

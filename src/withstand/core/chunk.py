@@ -1,7 +1,6 @@
 """One batch of rows under attack: asks are answered, counted and paid for, and the best point of every row is kept."""
 
 import math
-import time
 from dataclasses import replace
 
 import torch
@@ -61,13 +60,13 @@ class Chunk:
             rows = self._affordable(ask, cost)
             if not bool(self.live.any()):
                 break
-            began = time.monotonic()
+            began = self.budget.now()
             told = self._tell(ask, rows, lead)
             self.queries[rows] += cost
             self.asks[rows] += 1
             self.history.append((self.asks.clone(), self.margin.clone()))
             if len(rows):
-                pace = (time.monotonic() - began) / cost
+                pace = (self.budget.now() - began) / cost
         search.close()
         return self._found()
 

@@ -36,6 +36,11 @@ class Found:
     stage: Tensor
     stopped: str | None = None
 
+    def looked(self, draws: int = 1) -> Tensor:
+        """Rows [B] that the attack came to look at: all, unless its budget was over after the clean pass, which asks
+        `draws` times."""
+        return self.queries > (draws if self.stopped else -1)
+
     @classmethod
     def join(cls, parts: list[Self]) -> Self:
         """Rows of several results in a row."""

@@ -10,6 +10,9 @@ VERSION = 1
 
 StatusName = Literal["proved", "refuted", "unknown", "invalid"]
 
+EndedBy = Literal["time", "interrupt"]
+"""Why a run ended before everything was done."""
+
 
 class Record(BaseModel):
     """Base of all records: unknown fields are refused, infinities survive JSON."""
@@ -73,7 +76,8 @@ class AttackRecord(Record):
 
     refuted: it found a witness within the threat's radius. distance: of the violation it found; beyond the radius only
     where the plan asks for the nearest one. margin: the lowest it reached. adversarial: the model's answer there.
-    witness: its file, relative to the run folder. stopped: why it ended early.
+    witness: its file, relative to the run folder. stopped: why it ended early. attacked: it asked about the sample at
+    least once.
     """
 
     refuted: bool = False
@@ -86,16 +90,22 @@ class AttackRecord(Record):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     stopped: str | None = None
+    attacked: bool = True
 
 
 class SampleRecord(Record):
-    """One line of samples.jsonl: one sample, one question, settled or given up.
+    """One line of samples.jsonl: one sample, one question, settled or given up. Of several lines about a sample, one an
+    attempt, the last counts; it holds what all of them found and cost.
 
     bound: best sound lower bound on the margin (None: none computed). margin: the lowest at an admissible point.
     distance: of the witness from the clean input, in the threat's norm. witness, certificate: their files, relative to
     the run folder. certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest
     refuted (None: none was). flags: names of doubtful things seen on the way; alarms count them. attacks: each attack's
     own result, by its text, where each saw every sample.
+
+    attacked: an attack looked for a witness; an unknown sample that none looked at says nothing of the upper end.
+    tried: the radii of the curve at which an attack looked (None: all that need it). cut: the methods that time kept
+    from their end, and why; more time goes on with them.
     """
 
     id: int
@@ -119,6 +129,9 @@ class SampleRecord(Record):
     attacked_radius: float | None = None
     flags: list[str] = Field(default_factory=list)
     attacks: dict[str, AttackRecord] = Field(default_factory=dict)
+    attacked: bool = True
+    tried: list[float] | None = None
+    cut: dict[str, str] = Field(default_factory=dict)
 
 
 class Counts(Record):
@@ -140,31 +153,37 @@ class Seconds(Record):
 
 
 class CurvePoint(Record):
-    """Shares of all n samples at one radius: lower <= true <= upper."""
+    """Shares of all n samples at one radius: lower <= true <= upper. attacked: None where it is not measured, because
+    no attack looked at some sample there."""
 
     radius: float
     certified: float
-    attacked: float
+    attacked: float | None
 
 
 class Interval(Record):
-    """A confidence interval for the population the n samples were drawn from (Clopper and Pearson 1934)."""
+    """A confidence interval for the population the n samples were drawn from (Clopper and Pearson 1934). high: None
+    where the upper end of the samples is not measured."""
 
     low: float
-    high: float
+    high: float | None
     confidence: float = 0.95
 
 
 class Summary(Record):
     """The numbers of a run. Accuracies are shares of all n samples; certified <= true <= attacked.
 
-    While a run is not complete, n counts the samples that are settled.
+    While a run is not complete, n counts the samples that are settled. unattacked: unknown samples that no attack has
+    looked at; where there are some, attacked_accuracy is not measured: None. cut: samples on which time kept a method
+    from its end.
     """
 
     n: int
     clean_accuracy: float
     certified_accuracy: float
-    attacked_accuracy: float
+    attacked_accuracy: float | None
+    unattacked: int = 0
+    cut: int = 0
     counts: Counts
     population_interval: Interval
     seconds: Seconds
@@ -190,12 +209,13 @@ class Origin(Record):
 
 
 class RunRecord(Record):
-    """run.json: the whole run but for its samples and witnesses."""
+    """run.json: the whole run but for its samples and witnesses. ended_by: what ended a partial run."""
 
     version: int = VERSION
     plan: Plan
     origin: Origin
     state: Literal["running", "partial", "complete"] = "running"
+    ended_by: EndedBy | None = None
     samples: int = Field(
         default=0, description="how many the run is to settle; its summary counts those settled so far"
     )

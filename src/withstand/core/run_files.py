@@ -16,6 +16,9 @@ from withstand.core.records import VERSION, Record, RunRecord, SampleRecord
 
 R = TypeVar("R", bound=Record)
 
+LOCK = ".lock"
+"""The file that the process which writes a run folder has locked."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -28,6 +31,28 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the lock of a run folder, so that its run is still going on."""
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def present_state(folder: Path, state: str, ended_by: str | None = None) -> str:
+    """The state of a run now, from the one its record holds: "interrupted" where the record says that it runs and
+    nothing does, or that an interrupt ended it."""
+    if state == "running" and not is_written(folder):
+        return "interrupted"
+    return "interrupted" if state == "partial" and ended_by != "time" else state
 
 
 def read_run_record(path: Path) -> RunRecord:

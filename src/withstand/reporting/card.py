@@ -44,13 +44,14 @@ def card(training: Training) -> str:
         _table(["accuracy", "before", "after", "what it is"], measured),
         _measuring(training),
         "## Beware",
-        "\n".join(f"- {warning}" for warning in warnings(record)),
+        "\n".join(f"- {warning}" for warning in warnings(training)),
     ]
     return "\n\n".join(parts).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
-def warnings(record: HardenRecord) -> list[str]:
+def warnings(training: Training) -> list[str]:
     """What a user of the weights must know, a sentence each."""
+    record = training.record
     said = [
         f"The figures are about {record.threat} and say nothing of other threats, radii or data.",
         "Accuracy after attacks is an upper end: a stronger attack may find more. Only what is certified is proved.",
@@ -59,8 +60,8 @@ def warnings(record: HardenRecord) -> list[str]:
         said.append("Nothing was measured after training.")
     else:
         said += _doubts(record.after)
-    if record.state != "complete":
-        said.append(f"The training is {record.state}: {record.epochs_done} of {record.epochs} epochs are done.")
+    if training.state != "complete":
+        said.append(f"The training is {training.state}: {record.epochs_done} of {record.epochs} epochs are done.")
     return said + record.notes
 
 

@@ -33,8 +33,8 @@ class Figure:
 def envelope(run: Run) -> Figure | None:
     """Certified and attacked accuracy over the radius, the gap shaded, the audited radius marked.
 
-    None where the threat has no radius or nothing is measured. Between measured radii the shade is what still holds: a
-    proof holds at every smaller radius, a witness at every larger one.
+    None where the threat has no radius or fewer than two points are measured. Between measured radii the shade is what
+    still holds: a proof holds at every smaller radius, a witness at every larger one.
     """
     points = measured(run)
     if run.summary is None or run.ball is None or len(points) < 2:
@@ -91,7 +91,8 @@ def smoothed_curve(run: SmoothedRun) -> Figure | None:
 
 
 def measured(run: Run) -> list[CurvePoint]:
-    """The points of the curve by radius, with radius zero (the clean accuracy) and the audited radius among them."""
+    """The measured points of the curve by radius, with radius zero (the clean accuracy) and the audited radius among
+    them."""
     points = {point.radius: point for point in run.record.curve}
     if run.summary and run.ball:
         s, radius = run.summary, run.ball.radius
@@ -99,7 +100,7 @@ def measured(run: Run) -> list[CurvePoint]:
         points.setdefault(0.0, CurvePoint(radius=0.0, certified=clean, attacked=clean))
         if not any(abs(known - radius) <= 1e-6 * radius for known in points):
             points[radius] = CurvePoint(radius=radius, certified=s.certified_accuracy, attacked=s.attacked_accuracy)
-    return [points[radius] for radius in sorted(points)]
+    return [points[radius] for radius in sorted(points) if points[radius].attacked is not None]
 
 
 def _canvas(width: float, height: float, unit: str):
@@ -126,7 +127,7 @@ def _dress(axes, unit: str, first: bool = True) -> None:
 
 def _draw(axes, points: list[CurvePoint], labels: bool = True) -> None:
     radii = [p.radius for p in points]
-    low, high = [p.certified for p in points], [p.attacked for p in points]
+    low, high = [p.certified for p in points], [p.attacked for p in points if p.attacked is not None]
     hair = 1e-9 * radii[-1]
     fine = [r + side for r in radii for side in (-hair, hair)][1:-1]
     axes.fill_between(fine, _before(fine, radii, low), _after(fine, radii, high), color=GAP, alpha=0.3, linewidth=0)

@@ -7,20 +7,22 @@ from pathlib import Path
 
 from withstand.core.harden_records import EpochRecord, HardenRecord, Standing
 from withstand.core.records import Check
-from withstand.core.run_files import is_harden_run, read_epoch_records, read_harden_record
+from withstand.core.run_files import is_harden_run, present_state, read_epoch_records, read_harden_record
 from withstand.reporting.run import Run, read_run
 from withstand.reporting.words import number, percent
 
 
 @dataclass(frozen=True)
 class Training:
-    """One folder of `withstand harden`. before, after: the audits, None where there is none (yet)."""
+    """One folder of `withstand harden`. before, after: the audits, None where there is none (yet). state: of
+    the record, or "interrupted" where nothing goes on with what it tells."""
 
     folder: Path
     record: HardenRecord
     epochs: list[EpochRecord]
     before: Run | None
     after: Run | None
+    state: str = "complete"
 
     @property
     def audits(self) -> list[Run]:
@@ -49,7 +51,8 @@ def read_training(folder: str | PathLike[str]) -> Training:
     record = read_harden_record(folder / "run.json")
     audits = [folder / part for part in ("before", "after")]
     before, after = (read_run(audit) if (audit / "run.json").is_file() else None for audit in audits)
-    return Training(folder, record, read_epoch_records(folder / "epochs.jsonl"), before, after)
+    state = present_state(folder, record.state)
+    return Training(folder, record, read_epoch_records(folder / "epochs.jsonl"), before, after, state)
 
 
 def lines(training: Training) -> list[Line]:
@@ -98,10 +101,10 @@ def progress(training: Training) -> str:
     done = f"{record.epochs_done} of {record.epochs} epochs are done"
     return {
         "complete": f"{done}.",
-        "running": f"{done}; it is still running, or was killed.",
-        "partial": f"{done}; it ended before the last one, and the same command with --resume goes on.",
+        "running": f"{done}; it is still running.",
+        "interrupted": f"{done}; it was interrupted, and the same command with --resume goes on.",
         "stopped": f"{done}; it was stopped, see the notes.",
-    }[record.state]
+    }[training.state]
 
 
 def masking_rows(training: Training) -> list[tuple[str, Check | None, Check | None]]:

@@ -165,6 +165,7 @@ def _environment() -> "Environment":
     )
     filters: dict[str, Any] = {"percent": words.percent, "number": words.number, "duration": words.duration}
     environment.filters |= {**filters, "advice": words.advice, "headline": words.headline}
+    environment.filters |= {"progress": lambda run: words.how_far(len(run.samples), run.record.samples, run.state)}
     environment.filters |= {"figures_text": harden.figures_text}
     environment.globals |= {"MEANING": words.MEANING, "NAMES": words.NAMES}
     return environment

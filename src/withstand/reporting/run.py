@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from withstand.core.records import RunRecord, SampleRecord, Seconds, Summary
-from withstand.core.run_files import read_run_record, read_sample_records
+from withstand.core.run_files import present_state, read_run_record, read_sample_records
 from withstand.core.tally import tally
 
 _THREAT = re.compile(
@@ -38,13 +38,15 @@ class Ball:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder in memory. summary: None while no sample is finished. ball: None for threats without a radius."""
+    """One run folder in memory. summary: None while no sample is finished. ball: None for threats without a radius.
+    state: of the record, or "interrupted" where nothing goes on with what it tells."""
 
     folder: Path
     record: RunRecord
     samples: list[SampleRecord]
     summary: Summary | None
     ball: Ball | None
+    state: str = "complete"
 
     @property
     def threat(self) -> str:
@@ -72,7 +74,8 @@ def read_run(folder: str | PathLike[str]) -> Run:
     samples = read_sample_records(folder / "samples.jsonl")
     held = record.summary if record.summary and record.summary.n else None
     summary = held or (tally(samples, Seconds(total=sum(s.seconds for s in samples))) if samples else None)
-    return Run(folder, record, samples, summary, parse_ball(record.plan.threat))
+    state = present_state(folder, record.state, record.ended_by)
+    return Run(folder, record, samples, summary, parse_ball(record.plan.threat), state)
 
 
 def parse_ball(text: str) -> Ball | None:

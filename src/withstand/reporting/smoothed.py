@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from withstand.core.run_files import read_lines, read_whole
+from withstand.core.run_files import present_state, read_lines, read_whole
 from withstand.core.smoothing_records import SmoothedSample, SmoothingPlan, SmoothingRecord, SmoothingSummary
 from withstand.core.smoothing_tally import summarise
 from withstand.reporting.words import NBSP, percent
@@ -30,12 +30,14 @@ MEANING = {
 
 @dataclass(frozen=True)
 class SmoothedRun:
-    """One run folder of randomised smoothing in memory. summary: None while no sample is finished."""
+    """One run folder of randomised smoothing in memory. summary: None while no sample is finished. state: of
+    the record, or "interrupted" where nothing goes on with what it tells."""
 
     folder: Path
     record: SmoothingRecord
     samples: list[SmoothedSample]
     summary: SmoothingSummary | None
+    state: str = "complete"
 
     def label(self, value: int | None) -> str:
         """The name of a class where the run knows one, else its number; nothing for none."""
@@ -56,9 +58,8 @@ def read_smoothed(folder: str | PathLike[str]) -> SmoothedRun:
     record = read_whole(folder / "smooth.json", SmoothingRecord, "smooth")
     samples = read_lines(folder / "smooth.jsonl", SmoothedSample, "id", "the next run redoes it")
     spent = (0.0, 0.0) if record.summary is None else (record.summary.seconds, record.summary.cpu_seconds)
-    return SmoothedRun(
-        folder, record, samples, summarise(record.plan, samples, record.cap, *spent) if samples else None
-    )
+    summary = summarise(record.plan, samples, record.cap, *spent) if samples else None
+    return SmoothedRun(folder, record, samples, summary, present_state(folder, record.state))
 
 
 def headline(run: SmoothedRun) -> str:

@@ -4,7 +4,7 @@ import math
 import shlex
 from typing import Literal
 
-from withstand.core.records import Alarm, Plan
+from withstand.core.records import Alarm, Plan, Summary
 from withstand.reporting.run import Run, parse_ball
 
 DASH = "\N{EN DASH}"
@@ -50,8 +50,14 @@ _ADVICE = {
 _DEFAULT_ADVICE = "Find the cause before you use the numbers of this run."
 
 
-def percent(share: float, n: int, end: Literal["low", "high", "near"] = "near") -> str:
-    """A share of n samples in percent; a lower end is rounded down and an upper end up, so that both stay true."""
+NOT_MEASURED = "not measured"
+
+
+def percent(share: float | None, n: int, end: Literal["low", "high", "near"] = "near") -> str:
+    """A share of n samples in percent; a lower end is rounded down and an upper end up, so that both stay true. A share
+    that is missing is told so."""
+    if share is None:
+        return NOT_MEASURED
     digits = 1 if n <= 1000 else 2
     scaled = share * 100 * 10**digits
     whole = {"low": math.floor(scaled + 1e-6), "high": math.ceil(scaled - 1e-6), "near": round(scaled)}[end]
@@ -84,6 +90,8 @@ def headline(run: Run) -> str:
     low, high = percent(s.certified_accuracy, s.n, "low"), percent(s.attacked_accuracy, s.n, "high")
     noun = "sample is" if s.n == 1 else "samples are"
     c = s.counts
+    if s.attacked_accuracy is None:
+        return _without_upper_end(run, s, low, noun)
     if run.record.plan.verb == "attack":
         found = f"{c.refuted:,} refuted, {c.unknown:,} not, {c.invalid:,} wrong when clean"
         return f"At {run.threat}, at most {high} of {s.n:,} {noun} robust: {found}; nothing was proved."
@@ -92,14 +100,37 @@ def headline(run: Run) -> str:
     return f"At {run.threat}, {amount} of {s.n:,} {noun} robust: {parts}."
 
 
+def _without_upper_end(run: Run, s: Summary, low: str, noun: str) -> str:
+    """The run in a sentence where no attack came to look at some samples."""
+    c = s.counts
+    proved = "nothing was proved" if run.record.plan.verb == "attack" else f"at least {low} of {s.n:,} {noun} robust"
+    return (
+        f"At {run.threat}, {proved}; the upper end is not measured: no attack looked at {s.unattacked:,} of "
+        f"{c.unknown:,} unknown; {c.proved:,} proved, {c.refuted:,} refuted, {c.invalid:,} wrong when clean."
+    )
+
+
+def how_far(done: int, total: int, state: str) -> str:
+    """How far a run is, as `16 of 40, interrupted`; a run that is complete is just that."""
+    what = {"partial": "time over"}.get(state, state)
+    return state if state == "complete" else f"{done:,} of {total:,}, {what}" if total else what
+
+
 def incomplete(run: Run) -> str:
     """Why the numbers are not final; empty for a complete run."""
-    if run.record.state == "complete":
+    if run.state == "complete":
         return ""
     done, total = len(run.samples), run.record.samples
     reached = f"{done:,} of {total:,} samples are settled" if total else f"{done:,} samples are settled so far"
-    what = "is still running, or was killed" if run.record.state == "running" else "ended before its last sample"
-    return f"This run {what}: {reached}. The same command resumes it."
+    if run.state == "running":
+        return f"This run is still running: {reached}."
+    if run.state == "interrupted":
+        return f"This run was interrupted: {reached}. The same command resumes it."
+    cut = sum(bool(sample.cut) for sample in run.samples)
+    return (
+        f"The time was over before everything was done: on {cut:,} of {done:,} samples some method is not finished. "
+        "The same command with a larger budget goes on with these."
+    )
 
 
 def population(run: Run) -> str:
@@ -109,6 +140,11 @@ def population(run: Run) -> str:
         return ""
     i = s.population_interval
     low, high = percent(i.low, s.n, "low"), percent(i.high, s.n, "high")
+    if i.high is None:
+        return (
+            f"For the population these {s.n:,} samples were drawn from, the robust share is at least {low} with "
+            f"{100 * (1 + i.confidence) / 2:g}{NBSP}% confidence; its upper end is not measured."
+        )
     return (
         f"For the population these {s.n:,} samples were drawn from, the robust share lies between {low} and {high} "
         f"with {100 * i.confidence:g}{NBSP}% confidence."
