@@ -72,15 +72,14 @@ def test_a_wrong_lowering_is_found_with_its_node(monkeypatch):
         read_onnx(network(nodes, [None, 4]))
 
 
-@pytest.mark.parametrize(("kind", "numpy"), [(TensorProto.DOUBLE, np.float64), (TensorProto.FLOAT16, np.float16)])
-def test_other_precisions_are_cast_and_noted(kind, numpy):
-    weight = np.random.default_rng(0).normal(size=(4, 3)).astype(numpy)
-    data = network([node("MatMul", "x w")], [None, 4], {"w": weight}, kind=kind)
+def test_half_precision_is_cast_and_noted():
+    weight = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
+    data = network([node("MatMul", "x w")], [None, 4], {"w": weight}, kind=TensorProto.FLOAT16)
     model = read_onnx(data)
     assert model.graph is not None
     assert model.graph.dtype == torch.float32
     assert "float32" in model.notes[0]
-    assert OnnxSession(data).dtype == numpy
+    assert OnnxSession(data).dtype == np.float16
 
 
 def test_weights_in_other_files_are_found(tmp_path):

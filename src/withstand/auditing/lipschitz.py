@@ -19,10 +19,14 @@ def lipschitz_constants(
 
     Raises InputError when the model cannot be used or an operator of it has no constant over all inputs.
     """
-    samples = None if data is None else load_data(data).head(limit)
+    samples = None if data is None else load_data(data, None).head(limit)
     with in_eval_mode(model):
         loaded = load_model(model, None if samples is None else samples.shape)
         loaded.check_weights()
         if loaded.graph is None:
             raise InputError(f"{loaded.name} has no Lipschitz constant that can be bounded: {loaded.why_no_graph}")
-        return constants(loaded.graph, norm, None if samples is None else arrange(samples, loaded.input_shape).x)
+        return constants(
+            loaded.graph,
+            norm,
+            None if samples is None else arrange(samples.of_type(loaded.dtype), loaded.input_shape).x,
+        )

@@ -86,16 +86,17 @@ def pose(
     where = _device(device)
     threat = parse_threat(threat) if isinstance(threat, str) else threat
     property = load_property(property)
-    samples = load_data(data).head(limit)
+    samples = load_data(data, None).head(limit)
     if property.needs_y and not samples.labelled:
         raise InputError(f"The property {property} compares outputs with targets; give them too, as a pair (x, y).")
     with in_eval_mode(model) as was_training:
         loaded = load_model(model, samples.shape)
         loaded.check_weights()
-        samples = arrange(samples, loaded.input_shape)
+        samples = arrange(samples.of_type(loaded.dtype), loaded.input_shape)
         _check_outputs(loaded, property)
         samples = _targets(samples, loaded, property)
         check_domain(samples, threat)
+        threat = replace(threat, fine=loaded.dtype == torch.float64)
         loaded.module.eval()
         loaded.to(where)
         samples = replace(samples, x=samples.x.to(where), y=samples.y.to(where))

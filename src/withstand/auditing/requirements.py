@@ -55,6 +55,11 @@ def stand_in(source: "ModelLike | None", question: Question) -> Iterator[Any]:
             surrogate = load_model(source, question.data.shape)
         except InputError as error:
             raise InputError(f"The surrogate cannot be used: {error}") from error
+        if surrogate.dtype != question.model.dtype:
+            raise InputError(
+                f"The surrogate {surrogate.name} computes in {surrogate.dtype}, the model in {question.model.dtype}; "
+                "give one of the same type."
+            )
         have, want = ((m.input_shape, math.prod(m.output_shape)) for m in (surrogate, question.model))
         if have != want:
             raise InputError(

@@ -166,10 +166,10 @@ def _check(sigmas: Sequence[float], delta: float) -> None:
 
 def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model, Data]:
     """The model, and its samples in the shape that it takes."""
-    samples = load_data(data).head(limit)
+    samples = load_data(data, None).head(limit)
     chosen = load_model(model, samples.shape)
     chosen.check_weights()
-    samples = arrange(samples, chosen.input_shape)
+    samples = arrange(samples.of_type(chosen.dtype), chosen.input_shape)
     if not samples.labelled:
         raise InputError(f"{samples.name} has no labels, so no error can be counted; give labelled training data.")
     if len(chosen.output_shape) != 1 or chosen.output_shape[0] < 2:

@@ -78,7 +78,7 @@ class Fitting:
                     "are shown; name a surrogate to fit it on."
                 )
         if train is not None:
-            self.data = arrange(load_data(train), question.model.input_shape)
+            self.data = arrange(load_data(train, question.model.dtype), question.model.input_shape)
         elif self.universal:
             self.skip = len(question.data) // 2
             if self.skip == 0:

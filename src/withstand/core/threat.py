@@ -35,6 +35,7 @@ class Threat(ABC):
     domain: lowest and highest value an input may have.
     levels: 255 for inputs stored in 8 bits: only multiples of 1/255 can reach the model. None: any number can.
     scale: a factor on the radius for every row [B] (None: 1), so that searches can give each row a radius of its own.
+    fine: inputs are of float64, so that membership forgives only its rounding (see `withstand.core.tolerance`).
 
     Some threats are sets of *moves*, such as flow fields, from which `render` makes inputs: where this class speaks of
     points x, theirs are moves. For all others a point is the input itself.
@@ -44,6 +45,7 @@ class Threat(ABC):
     domain: tuple[float, float] = (0.0, 1.0)
     levels: int | None = None
     scale: Tensor | None = field(default=None, compare=False)
+    fine: bool = field(default=False, kw_only=True, compare=False)
 
     norm = ""
     anchored = True
@@ -92,11 +94,11 @@ class Threat(ABC):
     @property
     def reach(self) -> float:
         """The radius that membership and proofs use (see `withstand.core.tolerance`), where all rows have one."""
-        return reach(self.radius, self.domain)
+        return reach(self.radius, self.domain, self.fine)
 
     def reaches(self, like: Tensor) -> Tensor:
         """`reach` of every row, shaped to broadcast against `like` [B, ...], of its type."""
-        return reach(self.radii(like.double()), self.domain).to(like.dtype)
+        return reach(self.radii(like.double()), self.domain, self.fine).to(like.dtype)
 
     def start(self, x0: Tensor) -> Tensor:
         """The point of no change: x0 itself, or for moves the one that does nothing."""

@@ -19,7 +19,15 @@ MOVED = 1e-6
 """How much float32 rounds the places of moved pixels by, in shares of the longer side of the picture."""
 
 
-def reach(radius: Radius, domain: tuple[float, float]) -> Radius:
-    """The radius that membership and proofs use: a rounding error more than asked, so that they agree."""
+FINE = 1e-8
+"""What both are multiplied by for inputs of float64, which rounds so much less."""
+
+
+def reach(radius: Radius, domain: tuple[float, float], fine: bool = False) -> Radius:
+    """The radius that membership and proofs use: a rounding error more than asked, so that they agree.
+
+    fine: inputs are of float64, not of float32.
+    """
     scale = max([1.0, *(abs(edge) for edge in domain if math.isfinite(edge))])
-    return radius * (1 + SLACK) + FLOOR * scale  # type: ignore[operator]
+    share = FINE if fine else 1.0
+    return radius * (1 + SLACK * share) + FLOOR * share * scale  # type: ignore[operator]

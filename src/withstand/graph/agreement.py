@@ -14,7 +14,9 @@ from withstand.graph.replay import OnnxSession
 if TYPE_CHECKING:
     import onnx
 
-RELATIVE = 1e-4
+RELATIVE = {8: 1e-9, 4: 1e-4, 2: 1e-2}
+"""How far two ways of computing a network may differ, as a share of the largest output, by the bytes of its type."""
+
 DRAWS = ((0.1, torch.rand), (1.0, torch.rand), (1.0, torch.randn), (10.0, torch.randn))
 BATCH = 3
 
@@ -29,36 +31,36 @@ def check_against_onnxruntime(
 ) -> None:
     """Outputs of the graph and of onnxruntime on random inputs of several scales must agree.
 
-    On one sample and on a batch of three; tolerance 1e-4 of the largest finite output in size (at least 1), and
-    infinities and NaNs at the same places. Errors: InputError when the file mixes the samples of a batch, else
-    ToolFault naming the first node that differs.
+    On one sample and on a batch of three; tolerance 1e-4 (in float64 1e-9) of the largest finite output in size (at
+    least 1), and infinities and NaNs at the same places. Errors: InputError when the file mixes the samples of a batch,
+    else ToolFault naming the first node that differs.
     """
     session = OnnxSession(source)
-    half = session.dtype == np.float16
+    bytes = np.dtype(session.dtype).itemsize
     generator = torch.Generator().manual_seed(1)
     for scale, draw in DRAWS:
-        x = scale * draw(BATCH, *graph.input_shape, generator=generator)
+        x = (scale * draw(BATCH, *graph.input_shape, generator=generator)).to(graph.dtype)
         alone = np.concatenate([session(row[None].numpy()) for row in x])
         with torch.no_grad():
             ours = graph(x).numpy()
-        if not agree(ours, alone, half):
-            where = _first_difference(proto, raw, views, x[:1], session, half)
+        if not agree(ours, alone, bytes):
+            where = _first_difference(proto, raw, views, x[:1], session)
             raise ToolFault(
                 f"The graph read from '{name}' and onnxruntime disagree by {difference(ours, alone):.2g}{where}."
             )
         together = session(x.numpy())
-        if not agree(together, alone, half):
+        if not agree(together, alone, bytes):
             raise InputError(f"'{name}' mixes the samples of a batch, so export it with a batch of 1.")
 
 
-def agree(ours: np.ndarray, theirs: np.ndarray, half: bool) -> bool:
-    """Whether outputs are the same up to rounding (in `half` precision), infinities and NaNs at the same places."""
+def agree(ours: np.ndarray, theirs: np.ndarray, bytes: int) -> bool:
+    """Whether outputs agree up to rounding in a type of so many bytes, infinities and NaNs at the same places."""
     if ours.shape != theirs.shape:
         return False
     finite = np.isfinite(theirs)
     if not np.array_equal(np.isfinite(ours), finite):
         return False
-    return difference(ours, theirs) <= (1e-2 if half else RELATIVE)
+    return difference(ours, theirs) <= RELATIVE[bytes]
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -76,7 +78,6 @@ def _first_difference(
     views: dict[str, Value],
     x: torch.Tensor,
     session: OnnxSession,
-    half: bool,
 ) -> str:
     """Words that name the first node whose value differs on one sample."""
     import onnx
@@ -100,6 +101,6 @@ def _first_difference(
         ours = raw.trace(x)
     for (output, node), value in zip(made, theirs):
         mine = ours[views[output].name].reshape(views[output].shape).numpy()
-        if not agree(mine, np.asarray(value, np.float32), half):
+        if not agree(mine, np.asarray(value, mine.dtype), np.dtype(session.dtype).itemsize):
             return f", first at node '{node.name or output}' ({node.op_type})"
     return " only after all nodes, so a simplification is wrong"

@@ -49,6 +49,7 @@ class _Walk:
     def __init__(self, program: "torch.export.ExportedProgram", name: str, held: Mapping[str, Any]) -> None:
         self.name = name
         self.values: dict[str, Any] = {}
+        self.dtype = _float_type(program)
         self.inputs = self._stored(program, held)
         for node in program.graph.nodes:
             if node.op == "placeholder" and node.name in self.inputs:
@@ -64,7 +65,7 @@ class _Walk:
             if spec.kind == InputKind.USER_INPUT:
                 inputs.append(spec.arg.name)
             elif target is not None:
-                self.values[spec.arg.name] = _narrowed(held.get(target))
+                self.values[spec.arg.name] = self._constant(held.get(target))
         if len(inputs) != 1:
             raise CaptureError(f"{self.name} takes {len(inputs)} inputs, so wrap it to take one tensor.")
         return inputs
@@ -78,7 +79,7 @@ class _Walk:
             raise CaptureError(f"Only the batch of {self.name} may be of open size, so export it with fixed sizes.")
         fixed = rows if isinstance(rows, int) else 1
         shape = (1, *(int(s) for s in example.shape[1:]))
-        self.builder = Builder("input", shape, folded=False, exported_rows=fixed)
+        self.builder = Builder("input", shape, folded=False, exported_rows=fixed, dtype=self.dtype)
         self.values[node.name] = self.builder.input
 
     def _call(self, node: fx.Node) -> Any:
@@ -98,7 +99,7 @@ class _Walk:
         if op == "sym_size":
             return args[0].shape[args[1]]
         if not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):
-            return pytree.tree_map(_narrowed, target(*args, **kwargs))
+            return pytree.tree_map(self._constant, target(*args, **kwargs))
         return self._lower(node, target, op, args, kwargs)
 
     def _plain(self, node: fx.Node, target: Any, args: tuple, kwargs: dict) -> Any:
@@ -109,6 +110,9 @@ class _Walk:
     def _lower(self, node: fx.Node, target: Any, op: str, args: tuple, kwargs: dict) -> Any:
         rule = table().get(op) if target.namespace == "aten" else None
         where = self._where(node)
+        types = {v.dtype for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, Tensor)}
+        if (torch.float64 in types) != (self.dtype == torch.float64) and any(t.is_floating_point for t in types):
+            raise CaptureError(f"{where} mixes float64 with a smaller type, so build {self.name} in one type.")
         if rule is None:
             how = f"add a function with @captures('{op}') to a file in withstand/graph/aten_ops"
             raise CaptureError(f"There is no rule for {where[0].lower()}{where[1:]}, so {how} or do without it.")
@@ -120,6 +124,13 @@ class _Walk:
         except (RuntimeError, KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CaptureError(f"{where} cannot be captured with these arguments: {reason}") from error
+
+    def _constant(self, value: Any) -> Any:
+        """Weights and constants off the autograd tape, in the graph's type on the CPU."""
+        if not isinstance(value, Tensor):
+            return value
+        value = value.detach().cpu()
+        return value.to(self.dtype) if value.is_floating_point() else value
 
     def _where(self, node: fx.Node) -> str:
         """The operation and the module of the network it stands in."""
@@ -135,9 +146,8 @@ def _switched_off(op: str, args: tuple) -> bool:
     return op.endswith("dropout") and len(args) > 2 and not args[2]
 
 
-def _narrowed(value: Any) -> Any:
-    """Weights and constants off the autograd tape, in float32 on the CPU."""
-    if not isinstance(value, Tensor):
-        return value
-    value = value.detach().cpu()
-    return value.float() if value.is_floating_point() else value
+def _float_type(program: "torch.export.ExportedProgram") -> torch.dtype:
+    """The type of the graph: float64 for a program whose input is that, else float32."""
+    given = program.graph_signature.user_inputs
+    types = {node.meta["val"].dtype for node in program.graph.nodes if node.name in given}
+    return torch.float64 if types == {torch.float64} else torch.float32

@@ -42,26 +42,40 @@ class Value:
 Array = Value | Tensor
 
 
+def number(value: float) -> Tensor:
+    """A number as a constant, exactly; a node rounds it to the network's own type."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
 class Builder:
     """Collects nodes and constants, and runs each node on a small random batch so that shapes are always known."""
 
-    def __init__(self, name: str, shape: Sequence[int], *, folded: bool, exported_rows: int = 1) -> None:
-        """exported_rows: the fixed batch that shapes written in the network count with."""
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        *,
+        folded: bool,
+        exported_rows: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """exported_rows: the fixed batch that shapes written in the network count with. dtype: the type of its
+        floats, which all float constants get."""
         self.input = Value(name, tuple(shape), folded)
-        self.exported_rows = exported_rows
+        self.exported_rows, self.dtype = exported_rows, dtype
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.label = name
         sample_shape = self.input.shape if folded else self.input.shape[1:]
         generator = torch.Generator().manual_seed(0)
-        self.samples = {name: torch.rand(PROBE_BATCH, *sample_shape, generator=generator)}
+        self.samples = {name: torch.rand(PROBE_BATCH, *sample_shape, generator=generator).to(dtype)}
         self._by_id: dict[int, str] = {}
         self._kept: list[Tensor] = []
 
     def emit(self, op: str, *inputs: Array, folded: bool, **attrs: Any) -> Value:
         """Append a node named after the current label, and give its value."""
         names = tuple(i.name if isinstance(i, Value) else self._constant(i) for i in inputs)
-        args = [self.samples[i.name] if isinstance(i, Value) else i for i in inputs]
+        args = [self.samples[n] if isinstance(i, Value) else self.constants[n] for i, n in zip(inputs, names)]
         with torch.no_grad():
             sample = OPS[op].run(*args, **attrs)
         name = self._unused(self.label)
@@ -83,6 +97,7 @@ class Builder:
             output=output.name,
             input_shape=tuple(self.samples[self.input.name].shape[1:]),
             output_shape=tuple(self.samples[output.name].shape[1:]),
+            dtype=self.dtype,
         )
 
     def batched(self, value: Value) -> Value:
@@ -104,7 +119,7 @@ class Builder:
     def _constant(self, value: Tensor) -> str:
         if id(value) not in self._by_id:
             name = self._unused(f"{self.label}:constant")
-            self.constants[name] = value
+            self.constants[name] = value.to(self.dtype) if value.is_floating_point() else value
             self._by_id[id(value)] = name
             self._kept.append(value)
         return self._by_id[id(value)]

@@ -25,8 +25,9 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
     """The graph of a module in evaluation mode, for inputs [B, *input_shape] of any batch.
 
     The module is exported as it runs on one sample and the graph maps that over the batch; it is then compared with
-    the module on three random samples of several scales (tolerance 1e-4 of the largest output, at least 1). The
-    module's mode is restored. Errors: CaptureError, one sentence with the construct that cannot be captured.
+    the module on three random samples of several scales (tolerance 1e-4 of the largest output, at least 1; 1e-9 in
+    float64). The module's mode is restored. Errors: CaptureError, one sentence with the construct that cannot be
+    captured.
     """
     with evaluation(module), quiet():
         program, example = exported(module, input_shape, name)
@@ -50,7 +51,8 @@ def exported(module: nn.Module, input_shape: Sequence[int], name: str) -> "tuple
 
 def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Model:
     """The model of a module; where it cannot be captured it has no graph and `why_no_graph` says why."""
-    notes = () if _dtype(module) == torch.float32 else (f"The graph of {name} computes in float32.",)
+    wide = (torch.float32, torch.float64)
+    notes = () if _dtype(module) in wide else (f"The graph of {name} computes in float32.",)
     try:
         graph = capture(module, input_shape, name)
     except CaptureError as error:
@@ -162,9 +164,9 @@ def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
     """
     generator = torch.Generator().manual_seed(2)
     for scale, draw in DRAWS:
-        x = scale * draw(like.shape, generator=generator)
+        x = (scale * draw(like.shape, generator=generator)).to(graph.dtype)
         with torch.no_grad():
-            theirs = module(x.to(like)).float().cpu().numpy()
+            theirs = module(x.to(like)).to(graph.dtype).cpu().numpy()
             ours = graph(x).numpy()
         theirs = theirs[:, None] if theirs.ndim == 1 else theirs
         if ours.shape != theirs.shape:
@@ -172,7 +174,7 @@ def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
             raise CaptureError(
                 f"{name} gives outputs of shape {shapes} on {len(x)} samples: its samples are not apart."
             )
-        if not agree(ours, theirs, like.dtype.itemsize < 4):
+        if not agree(ours, theirs, like.dtype.itemsize):
             gap = f"differ by {difference(ours, theirs):.2g} on random inputs"
             reason = "probably because it mixes the samples of a batch, keeps a state or is random"
             raise CaptureError(f"{name} and its captured graph {gap}, {reason}.")

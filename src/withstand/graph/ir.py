@@ -43,8 +43,11 @@ class Graph(torch.nn.Module):
         output: str,
         input_shape: tuple[int, ...],
         output_shape: tuple[int, ...],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """dtype: the float type of a graph that holds no float constant; else theirs is the graph's."""
         super().__init__()
+        self._bare = dtype
         self.nodes = _needed(nodes, output)
         self.input, self.output = input, output
         self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
@@ -98,8 +101,13 @@ class Graph(torch.nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The float type of the constants (float32 where there are none)."""
-        return next((c.dtype for c in self.buffers() if c.is_floating_point()), torch.float32)
+        """The float type in which the graph computes, that of its constants."""
+        return next((c.dtype for c in self.buffers() if c.is_floating_point()), self._bare)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Graph":
+        """What `.to` and `.double()` do to every tensor; a graph without constants changes its type too."""
+        self._bare = fn(torch.empty(0, dtype=self._bare)).dtype
+        return super()._apply(fn, recurse)
 
     def with_constants(self, constants: Mapping[str, Tensor]) -> "Graph":
         """The same nodes with other constants by name, used as they are: on the autograd tape if they are on it."""

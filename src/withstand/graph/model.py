@@ -32,6 +32,13 @@ class Model:
     source: Path | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which inputs are kept and bounds computed: float64 for a network of float64, else float32."""
+        held = [*self.module.parameters(), *self.module.buffers()] if self.graph is None else []
+        types = [t.dtype for t in held if t.is_floating_point()] if self.graph is None else [self.graph.dtype]
+        return torch.float64 if types[:1] == [torch.float64] else torch.float32
+
     @cached_property
     def passes(self) -> bool:
         """Whether the module has layers that are passed backward through a stand-in, which the graph does not know."""

@@ -26,8 +26,9 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     """The network of an ONNX file (operator sets 7 to 23), repaired to take any batch.
 
     source: a file (weights in files beside it are found) or its bytes. check: compare with onnxruntime on random
-    inputs, batch 1 and 3. Networks in double or half precision are cast to float32, which `notes` says. Errors:
-    InputError for what is no ONNX file, has more than one input or output, or holds an operator without a lowering.
+    inputs, batch 1 and 3. A network of float64 stays one; those in half precision are cast to float32, which `notes`
+    says. Errors: InputError for what is no ONNX file, has more than one input or output, holds an operator without a
+    lowering, or mixes float64 with a smaller type.
     """
     path = None if isinstance(source, bytes) else Path(source)
     name = name or (path.stem if path else "model")
@@ -67,13 +68,17 @@ class Reading:
         self.notes: tuple[str, ...] = ()
         self.values: dict[str, Array] = {"": torch.empty(0)}
         for tensor in proto.graph.initializer:
-            self.values[tensor.name] = self._constant(numpy_helper.to_array(tensor))
+            self.values[tensor.name] = _constant(numpy_helper.to_array(tensor))
         graph_input, graph_output = self._ends()
         shape = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
         out = [d.dim_value or None for d in graph_output.type.tensor_type.shape.dim]
         self.rows = exported_rows(shape, out)
         self.builder = Builder(
-            graph_input.name, self._sample_shape(shape), folded=self.rows is None, exported_rows=self.rows or 1
+            graph_input.name,
+            self._sample_shape(shape),
+            folded=self.rows is None,
+            exported_rows=self.rows or 1,
+            dtype=torch.float64 if graph_input.type.tensor_type.elem_type == 11 else torch.float32,
         )
         self.values[graph_input.name] = self.builder.input
         self.users = {used for node in proto.graph.node for used in node.input} | {graph_output.name}
@@ -100,7 +105,7 @@ class Reading:
             raise InputError(
                 f"The input '{inputs[0].name}' of '{self.name}' is not a float tensor, so export one that is."
             )
-        if kind != 1:
+        if kind not in (1, 11):
             self._narrow()
         return inputs[0], outputs[0]
 
@@ -113,11 +118,6 @@ class Reading:
 
     def _narrow(self) -> None:
         self.notes = (f"'{self.name}' computes in another precision than float32 and is run in float32 here.",)
-
-    def _constant(self, array: np.ndarray) -> Tensor:
-        if array.dtype != np.float32 and (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
-            array = array.astype(np.float32)
-        return torch.from_numpy(np.array(array))
 
     def _read(self, node: "onnx.NodeProto") -> None:
         inputs = [self.values.get(i) if i else None for i in node.input]
@@ -168,7 +168,7 @@ class Reading:
             raise InputError(
                 f"The constant {what} of '{self.name}' cannot be computed, so fold it first: {error}"
             ) from error
-        return [self._constant(np.asarray(value)) for value in found]
+        return [_constant(np.asarray(value)) for value in found]
 
     def _result(self, name: str) -> Value:
         found = self.values.get(name)
@@ -177,6 +177,13 @@ class Reading:
                 f"The output '{name}' of '{self.name}' does not depend on its input, so there is nothing to do."
             )
         return found
+
+
+def _constant(array: np.ndarray) -> Tensor:
+    """A constant as a tensor; types smaller than float32 become that."""
+    if array.dtype.name in ("float16", "bfloat16"):
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.array(array))
 
 
 def _opset(proto: "onnx.ModelProto", name: str) -> int:

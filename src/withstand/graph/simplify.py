@@ -33,6 +33,7 @@ def simplify(graph: Graph, free: Set[str] = frozenset()) -> Graph:
         output=draft.alias.get(graph.output, graph.output),
         input_shape=graph.input_shape,
         output_shape=graph.output_shape,
+        dtype=graph.dtype,
     )
 
 
@@ -202,4 +203,4 @@ class _Draft:
             return False
         number = next((n for i in inner.inputs if (n := self._number(i)) is not None), 0.0)
         wanted = math.sqrt(2) if inner.op == "div" else 1 / math.sqrt(2)
-        return math.isclose(number, wanted, rel_tol=1e-6)
+        return math.isclose(number, wanted, rel_tol=8 * torch.finfo(self.dtype).eps)

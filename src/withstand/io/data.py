@@ -22,8 +22,8 @@ from withstand.io.paths import must_exist
 class Data:
     """Labelled samples.
 
-    name: as the user wrote it. x: float32 [N, *shape]. y: int64 [N], or float32 [N] or [N, O] for a regression, or
-    int64 [N, L] of 0 and 1 for several labels.
+    name: as the user wrote it. x: float32 [N, *shape], or float64 where the source is. y: int64 [N], or floats of x's
+    type [N] or [N, O] for a regression, or int64 [N, L] of 0 and 1 for several labels.
     ids: the samples' numbers in the file. notes: a sentence for each change made on the way in. quantised: the inputs
     were whole numbers from 0 to 255. classes: the classes' names by label, where the data has names. labelled: y was
     given; where it was not, y is 0 and only properties in which it plays no part can be asked about.
@@ -54,6 +54,20 @@ class Data:
             raise InputError(f"The limit {limit} leaves no sample; give 1 or more.")
         return replace(self, x=self.x[:limit], y=self.y[:limit], ids=self.ids[:limit])
 
+    def of_type(self, dtype: torch.dtype) -> "Data":
+        """The data with its floats in a type; a note tells where that changes inputs by more than it rounds them.
+
+        Raises InputError where inputs are beyond the type's largest number.
+        """
+        if self.x.dtype == dtype and (self.y.dtype == dtype or not self.y.is_floating_point()):
+            return self
+        x, y = self.x.to(dtype), self.y.to(dtype) if self.y.is_floating_point() else self.y
+        _check_finite(self.name, x)
+        off = (x.double() - self.x.double()).abs() > torch.finfo(dtype).eps * self.x.double().abs()
+        lost = int(off.sum())
+        note = f"{lost} numbers of the inputs are too small for the model's {dtype} and became others, mostly 0."
+        return replace(self, x=x, y=y, notes=(*self.notes, note) if lost else self.notes)
+
     def digest(self) -> str:
         """A hash of inputs, targets and ids: equal for equal data, whatever file it came from."""
         h = hashlib.sha256(repr((self.shape, tuple(self.y.shape), self.y.dtype, self.ids)).encode())
@@ -65,16 +79,22 @@ class Data:
 DataLike: TypeAlias = "str | PathLike[str] | Data | Tensor | np.ndarray | tuple[Any, Any] | list[Any]"
 
 
-def load_data(source: DataLike) -> Data:
+def load_data(source: DataLike, dtype: torch.dtype | None = torch.float32) -> Data:
     """The data that a DATA string names, or that a pair (x, y) of numpy arrays, tensors or lists holds, or an array or
     tensor x without targets. The first axis of x counts samples.
 
     DATA is `file.npz`, `file.npz[x_test,y_test]`, a folder with one sub-folder of images a class, `file.csv` with a
     header, or the built-in `digits` (500 held-out images) and `digits:train` (1,297).
 
-    uint8 inputs become floats in [0, 1]. Raises InputError, one sentence with the fix, when there is no such file, it
-    cannot be read without unpickling, x and y differ in length, or x holds a NaN or an infinity.
+    dtype: the type of the floats (None: float64 stays, all else becomes float32). uint8 inputs become floats in [0, 1].
+    Raises InputError, one sentence with the fix, when there is no such file, it cannot be read without unpickling, x
+    and y differ in length, or x holds a NaN or an infinity.
     """
+    found = _load(source)
+    return found if dtype is None else found.of_type(dtype)
+
+
+def _load(source: DataLike) -> Data:
     if isinstance(source, Data):
         return source
     if isinstance(source, Tensor | np.ndarray):
@@ -166,13 +186,19 @@ def _finish(name: str, raw: RawData) -> Data:
         raise InputError(f"{name} holds no samples; give at least one.")
     quantised = x.dtype == np.uint8
     inputs = torch.from_numpy(np.ascontiguousarray(_floats(name, x, notes)))
-    finite = flattened(inputs).isfinite().all(1)
+    _check_finite(name, inputs)
+    targets = _targets(name, y, notes)
+    return Data(name, inputs, targets, tuple(range(len(inputs))), tuple(notes), quantised, raw.classes)
+
+
+def _check_finite(name: str, x: Tensor) -> None:
+    finite = flattened(x).isfinite().all(1)
     if not finite.all():
         rows = (~finite).nonzero().flatten().tolist()
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise InputError(f"{name}: {len(rows)} inputs hold a NaN or an infinity (rows {shown}); repair or remove them.")
-    targets = _targets(name, y, notes)
-    return Data(name, inputs, targets, tuple(range(len(inputs))), tuple(notes), quantised, raw.classes)
+        raise InputError(
+            f"{name}: {len(rows)} inputs hold a NaN or an infinity (rows {shown}); repair or remove them."
+        )
 
 
 def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -184,7 +210,7 @@ def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
     elif x.dtype.kind != "f":
         raise InputError(f"{name}: x holds {x.dtype}, not numbers; give floats or uint8.")
     with np.errstate(over="ignore"):
-        return x.astype(np.float32)
+        return x.astype(np.float64 if x.dtype.kind == "f" and x.dtype.itemsize >= 8 else np.float32)
 
 
 def _targets(name: str, y: np.ndarray, notes: list[str]) -> Tensor:
@@ -201,7 +227,7 @@ def _targets(name: str, y: np.ndarray, notes: list[str]) -> Tensor:
         notes.append(f"Labels were one-hot rows of {y.shape[1]}; they became class numbers.")
         y = y.argmax(1)
     if y.dtype.kind == "f" and (y != np.round(y)).any():
-        return torch.from_numpy(y.astype(np.float32))
+        return torch.from_numpy(y.astype(np.float64 if y.dtype.itemsize >= 8 else np.float32))
     return torch.from_numpy(y.astype(np.int64))
 
 

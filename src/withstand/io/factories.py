@@ -177,11 +177,6 @@ def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int
             if not complaint:
                 complaint = f"{_ROWS} samples gave {_kind(out)}, not one row of float outputs each"
                 fix = "let it return one tensor of outputs"
-    odd = [
-        t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() and t.element_size() != 4
-    ]
-    if odd:
-        raise InputError(f"The model holds {odd[0]} numbers, samples are float32; let it return module.float().")
     size = " x ".join(map(str, sample))
     raise InputError(f"The model does not run on samples of {size} ({complaint}); {fix}.")
 
@@ -191,8 +186,9 @@ _ROWS = 7
 
 
 def _probe(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
-    like = next(module.parameters(), torch.zeros(()))
-    return torch.full((_ROWS, *shape), 0.5, device=like.device)
+    held = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    like = held[0] if held else torch.zeros(())
+    return torch.full((_ROWS, *shape), 0.5, dtype=like.dtype, device=like.device)
 
 
 def _kind(value: object) -> str:

@@ -83,7 +83,7 @@ class Witness:
     def inside(self) -> bool:
         """Whether x lies in the threat: radius, domain, grid if the input is quantised, and made by its move if any."""
         x = self.x.astype(np.float64)
-        near = self.distance <= reach(self.radius, self.domain)
+        near = self.distance <= reach(self.radius, self.domain, self.x.dtype == np.float64)
         within = bool(((x >= self.domain[0]) & (x <= self.domain[1])).all())
         on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= GRID).all())
         return near and within and on_grid and (self.norm not in moves.NORMS or self._moved)

@@ -160,7 +160,7 @@ def _judge(network: Network, regions: list[Region]) -> Judge:
     threat, property = gather(regions)
     assert threat.lower is not None
     assert threat.upper is not None
-    x0 = ((threat.lower + threat.upper) / 2).float()
+    x0 = (threat.lower / 2 + threat.upper / 2).to(network.model.dtype)
     everything = torch.arange(len(regions))
     judge = Judge(network.model, network.replay, threat.project(x0, x0), everything, threat, property)
     if bool(judge.clean_outputs.isnan().any()):

@@ -59,6 +59,10 @@ def masking(
             return check_masking(question, None, steps=steps, queries=queries, seed=seed)
         with in_eval_mode(surrogate):
             other = load_model(surrogate, question.model.input_shape)
+            if other.dtype != question.model.dtype:
+                raise InputError(
+                    f"The surrogate computes in {other.dtype}, the model in {question.model.dtype}; give its like."
+                )
             if other.input_shape != question.model.input_shape:
                 raise InputError(
                     f"The surrogate reads inputs of shape {other.input_shape}, the model {question.model.input_shape}; "

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from withstand.graph.builder import Array, Unsupported, Value
+from withstand.graph.builder import Array, Unsupported, Value, number
 from withstand.graph.lowerings import Lowerings
 
 _LOWERINGS = Lowerings(__name__)
@@ -24,7 +24,7 @@ def array(x: Any) -> Array:
         return x
     if x is None:
         raise Unsupported("lacks an operand")
-    return torch.tensor(float(x))
+    return number(x)
 
 
 def spread(x: Any, rank: int) -> list[int]:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from withstand.graph.aten_ops import array, captures
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.lower import arith
 
-EXACT_SOFTPLUS = 16
-"""From here on log(1 + exp(x)) is x, to a rounding of float32."""
+EXACT_SOFTPLUS = {torch.float32: 16, torch.float64: 36}
+"""From here on log(1 + exp(x)) is x, to a rounding of the type."""
 
 UNARY = "neg relu sigmoid tanh exp log sqrt reciprocal abs sign sin cos silu floor erf"
 
@@ -26,7 +26,7 @@ for _op in UNARY.split():
 
 
 def _scaled(b: Builder, x: Array, alpha: float) -> Array:
-    return x if alpha == 1 else arith.binary(b, "mul", x, torch.tensor(float(alpha)))
+    return x if alpha == 1 else arith.binary(b, "mul", x, number(alpha))
 
 
 @captures("add")
@@ -74,7 +74,7 @@ def power(b: Builder, x: Any, exponent: Any) -> Array:
 
 @captures("square")
 def square(b: Builder, x: Array) -> Array:
-    return arith.power(b, x, torch.tensor(2.0))
+    return arith.power(b, x, number(2.0))
 
 
 @captures("rsqrt")
@@ -106,7 +106,7 @@ def round_(b: Builder, x: Array, decimals: int = 0) -> Array:
 
 @captures("softplus")
 def softplus(b: Builder, x: Array, beta: float = 1, threshold: float = 20) -> Array:
-    if threshold < EXACT_SOFTPLUS:
+    if threshold < EXACT_SOFTPLUS[b.dtype]:
         raise Unsupported(f"is a softplus cut off at {threshold:g}, where it jumps")
     return _scaled(b, arith.unary(b, "softplus", _scaled(b, x, beta)), 1 / beta)
 
@@ -227,19 +227,19 @@ def dropout(b: Builder, x: Array, p: float, train: bool) -> Array:
 
 @captures("zeros_like", "new_zeros")
 def zeros(b: Builder, x: Value, shape: list[int] | None = None, **_: Any) -> torch.Tensor:
-    return torch.zeros(x.shape if shape is None else shape)
+    return torch.zeros(x.shape if shape is None else shape, dtype=b.dtype)
 
 
 @captures("ones_like", "new_ones")
 def ones(b: Builder, x: Value, shape: list[int] | None = None, **_: Any) -> torch.Tensor:
-    return torch.ones(x.shape if shape is None else shape)
+    return torch.ones(x.shape if shape is None else shape, dtype=b.dtype)
 
 
 @captures("full_like")
 def full_like(b: Builder, x: Value, value: float, **_: Any) -> torch.Tensor:
-    return torch.full(x.shape, float(value))
+    return torch.full(x.shape, float(value), dtype=b.dtype)
 
 
 @captures("new_full")
 def new_full(b: Builder, x: Value, shape: list[int], value: float, **_: Any) -> torch.Tensor:
-    return torch.full(shape, float(value))
+    return torch.full(shape, float(value), dtype=b.dtype)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from withstand.graph.aten_ops import captures, listed, spread
-from withstand.graph.builder import Array, Builder, Unsupported
+from withstand.graph.builder import Array, Builder, Unsupported, number
 from withstand.graph.lower import arith, moves, pools
 
 
@@ -59,7 +59,7 @@ def _register_pools(rank: int) -> None:
         else:
             y = x
             for axis, count in enumerate(target, start=2):
-                matrix = F.adaptive_avg_pool1d(torch.eye(x.shape[axis]), count).t().contiguous()
+                matrix = F.adaptive_avg_pool1d(torch.eye(x.shape[axis], dtype=b.dtype), count).t().contiguous()
                 y = moves.interpolate(b, y, matrix, axis)
         return moves.squeeze(b, y, (0,)) if unbatched else y
 
@@ -120,8 +120,8 @@ def var(b: Builder, x: Array, dim: Any = None, correction: float = 1, keepdim: b
     for axis in axes:
         count *= x.shape[axis]
     centred = arith.binary(b, "sub", x, pools.reduce(b, "mean", x, axes, True))
-    total = pools.reduce(b, "sum", arith.power(b, centred, torch.tensor(2.0)), axes, keepdim)
-    return arith.binary(b, "div", total, torch.tensor(float(count - correction)))
+    total = pools.reduce(b, "sum", arith.power(b, centred, number(2.0)), axes, keepdim)
+    return arith.binary(b, "div", total, number(count - correction))
 
 
 @captures("softmax", "_softmax")
@@ -137,7 +137,7 @@ def log_softmax(b: Builder, x: Array, dim: int, *_: Any) -> Array:
 def _resize(b: Builder, x: Array, mode: str, size: Any, factors: Any, **options: Any) -> Array:
     """A separable resize, one axis after the other by its answers to unit vectors."""
     for position, axis in enumerate(range(2, len(x.shape))):
-        unit = torch.eye(x.shape[axis]).unsqueeze(1)
+        unit = torch.eye(x.shape[axis], dtype=b.dtype).unsqueeze(1)
         how: dict[str, Any] = {"size": size[position]} if size is not None else {"scale_factor": factors[position]}
         answer = F.interpolate(unit, mode=mode, **how, **options)
         x = moves.interpolate(b, x, answer[:, 0].t().contiguous(), axis)

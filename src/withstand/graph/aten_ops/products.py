@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.graph.aten_ops import captures, listed, spread
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.lower import arith, moves, norms, pools, products
 
 
@@ -28,8 +28,8 @@ def matmul(b: Builder, x: Array, y: Array) -> Array:
 def addmm(b: Builder, bias: Array, x: Array, y: Array, beta: float = 1, alpha: float = 1) -> Array:
     if beta == alpha == 1 and len(x.shape) == len(y.shape) == 2:
         return products.gemm(b, x, y, bias)
-    product = arith.binary(b, "mul", products.matmul(b, x, y), torch.tensor(float(alpha)))
-    return arith.binary(b, "add", product, arith.binary(b, "mul", bias, torch.tensor(float(beta))))
+    product = arith.binary(b, "mul", products.matmul(b, x, y), number(alpha))
+    return arith.binary(b, "add", product, arith.binary(b, "mul", bias, number(beta)))
 
 
 @captures("convolution")
@@ -76,7 +76,7 @@ def attention(
     rank = len(key.shape)
     swap = (*range(rank - 2), rank - 1, rank - 2)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    query = arith.binary(b, "mul", query, torch.tensor(factor))
+    query = arith.binary(b, "mul", query, number(factor))
     scores = products.matmul(b, query, moves.transpose(b, key, swap))
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
@@ -137,7 +137,7 @@ def layer_norm(
 @captures("rms_norm")
 def rms_norm(b: Builder, x: Array, shape: list[int], weight: Array | None = None, eps: float | None = None) -> Array:
     axes = range(len(x.shape) - len(shape), len(x.shape))
-    epsilon = torch.finfo(torch.float32).eps if eps is None else eps
+    epsilon = torch.finfo(b.dtype).eps if eps is None else eps
     return norms.affine(b, norms.standardise(b, x, axes, epsilon, centre=False), weight, None)
 
 
@@ -179,5 +179,5 @@ def vector_norm(b: Builder, x: Array, ord: float = 2, dim: Any = None, keepdim: 
         return pools.reduce(b, "sum", arith.unary(b, "abs", x), axes, keepdim)
     if ord != 2:
         raise Unsupported(f"is a norm of order {ord}")
-    squares = arith.power(b, x, torch.tensor(2.0))
+    squares = arith.power(b, x, number(2.0))
     return arith.unary(b, "sqrt", pools.reduce(b, "sum", squares, axes, keepdim))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.ops import OPS
 
 
@@ -73,7 +73,7 @@ def power(b: Builder, x: Array, exponent: Array) -> Array:
     if isinstance(x, Tensor) and isinstance(exponent, Tensor):
         return torch.pow(x, exponent)
     if isinstance(x, Tensor) and bool((x > 0).all()):
-        return unary(b, "exp", binary(b, "mul", exponent, torch.log(x.float())))
+        return unary(b, "exp", binary(b, "mul", exponent, torch.log(x.double())))
     if not isinstance(exponent, Tensor) or exponent.unique().numel() != 1:
         raise Unsupported("raises to a power that is not one constant number")
     return unary(b, "pow", x, exponent=float(exponent.reshape(-1)[0]))
@@ -92,7 +92,7 @@ def leaky_relu(b: Builder, x: Array, slope: Array | float) -> Array:
         slope = float(slope)
     if isinstance(slope, float) and 0.0 <= slope <= 1.0:
         return unary(b, "leaky_relu", x, slope=slope)
-    scale = torch.tensor(slope) if isinstance(slope, int | float) else slope
+    scale = number(slope) if isinstance(slope, int | float) else slope
     below = unary(b, "relu", unary(b, "neg", x))
     return binary(b, "sub", unary(b, "relu", x), binary(b, "mul", below, scale))
 
@@ -101,18 +101,18 @@ def elu(b: Builder, x: Array, alpha: float) -> Array:
     """x where positive, else alpha * (exp(x) - 1), for any alpha."""
     if alpha >= 0:
         return unary(b, "elu", x, alpha=alpha)
-    below = binary(b, "sub", unary(b, "exp", clip(b, x, -math.inf, 0.0)), torch.tensor(1.0))
-    return binary(b, "add", unary(b, "relu", x), binary(b, "mul", below, torch.tensor(alpha)))
+    below = binary(b, "sub", unary(b, "exp", clip(b, x, -math.inf, 0.0)), number(1.0))
+    return binary(b, "add", unary(b, "relu", x), binary(b, "mul", below, number(alpha)))
 
 
 def selu(b: Builder, x: Array, alpha: float, scale: float) -> Array:
     """scale * elu(x; alpha)."""
-    return binary(b, "mul", elu(b, x, alpha), torch.tensor(scale))
+    return binary(b, "mul", elu(b, x, alpha), number(scale))
 
 
 def hard_sigmoid(b: Builder, x: Array, alpha: float, beta: float) -> Array:
     """alpha * x + beta limited to [0, 1]."""
-    line = binary(b, "add", binary(b, "mul", x, torch.tensor(alpha)), torch.tensor(beta))
+    line = binary(b, "add", binary(b, "mul", x, number(alpha)), number(beta))
     return clip(b, line, 0.0, 1.0)
 
 
@@ -123,4 +123,4 @@ def mish(b: Builder, x: Array) -> Array:
 
 def softsign(b: Builder, x: Array) -> Array:
     """x / (1 + |x|)."""
-    return binary(b, "div", x, binary(b, "add", unary(b, "abs", x), torch.tensor(1.0)))
+    return binary(b, "div", x, binary(b, "add", unary(b, "abs", x), number(1.0)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.lower.arith import binary, power, unary
 from withstand.graph.lower.moves import reshape
 from withstand.graph.lower.pools import reduce
@@ -20,16 +20,16 @@ def batch_norm(b: Builder, x: Array, scale: Array, bias: Array, mean: Array, var
     factor = wide[0] / torch.sqrt(wide[3] + eps)
     offset = wide[1] - wide[2] * factor
     per_channel = (-1, *(1,) * (len(x.shape) - 2))
-    scaled = binary(b, "mul", x, factor.float().reshape(per_channel))
-    return binary(b, "add", scaled, offset.float().reshape(per_channel))
+    scaled = binary(b, "mul", x, factor.reshape(per_channel))
+    return binary(b, "add", scaled, offset.reshape(per_channel))
 
 
 def standardise(b: Builder, x: Array, axes: Sequence[int], eps: float, *, centre: bool = True) -> Array:
     """x minus its mean over axes, divided by its standard deviation (root mean square when not centred)."""
     if centre:
         x = binary(b, "sub", x, reduce(b, "mean", x, axes, True))
-    square = reduce(b, "mean", power(b, x, torch.tensor(2.0)), axes, True)
-    deviation = unary(b, "sqrt", binary(b, "add", square, torch.tensor(eps)))
+    square = reduce(b, "mean", power(b, x, number(2.0)), axes, True)
+    deviation = unary(b, "sqrt", binary(b, "add", square, number(eps)))
     return binary(b, "div", x, deviation)
 
 

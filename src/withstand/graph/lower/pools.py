@@ -83,7 +83,7 @@ def _dilated_average(
     b: Builder, x: Value, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> Value:
     channels = x.shape[1]
-    weight = torch.full((channels, 1, *kernel), 1 / math.prod(kernel))
+    weight = torch.full((channels, 1, *kernel), 1 / math.prod(kernel), dtype=b.dtype)
     attrs = {"stride": tuple(stride), "dilation": tuple(dilation), "padding": (0,) * len(kernel)}
     return b.emit("conv", x, weight, folded=False, groups=channels, **attrs)
 
@@ -102,7 +102,7 @@ def _share(axis: tuple[int, int, int, int], count: int, pads: tuple[int, int], c
     size, kernel, stride, dilation = axis
     places = torch.arange(count)[:, None] * stride + torch.arange(kernel) * dilation - pads[0]
     low, high = (-pads[0], size + pads[1]) if count_pads else (0, size)
-    return kernel / ((places >= low) & (places < high)).sum(1).float()
+    return kernel / ((places >= low) & (places < high)).sum(1).double()
 
 
 def reduce(b: Builder, op: str, x: Array, axes: Sequence[int], keepdim: bool) -> Array:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.lower import arith
 from withstand.graph.onnx_ops import Call, lowers
 
@@ -27,6 +27,8 @@ UNARY = {
     "Round": "round",
 }
 BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}
+"""ONNX's numbers of the float types."""
 CHAIN = {"Max": "max", "Min": "min", "Sum": "add"}
 
 
@@ -48,7 +50,7 @@ def chain(b: Builder, c: Call) -> Array:
 @lowers("Mean")
 def mean(b: Builder, c: Call) -> Array:
     arrays = [a for a in c.inputs if a is not None]
-    return arith.binary(b, "mul", arith.chain(b, "add", arrays), torch.tensor(1 / len(arrays)))
+    return arith.binary(b, "mul", arith.chain(b, "add", arrays), number(1 / len(arrays)))
 
 
 @lowers("Ceil")
@@ -80,7 +82,7 @@ def selu(b: Builder, c: Call) -> Array:
 @lowers("Celu")
 def celu(b: Builder, c: Call) -> Array:
     alpha = float(c.attrs.get("alpha", 1.0))
-    scaled = arith.binary(b, "div", c.array(0), torch.tensor(alpha))
+    scaled = arith.binary(b, "div", c.array(0), number(alpha))
     return arith.selu(b, scaled, 1.0, alpha)
 
 
@@ -141,6 +143,12 @@ def identity(b: Builder, c: Call) -> Array:
 
 @lowers("Cast", "CastLike")
 def cast(b: Builder, c: Call) -> Array:
-    if c.op == "Cast" and c.attrs["to"] not in (1, 10, 11, 16):
+    """Only what keeps a network in one type: a rounding in its middle is no step of the graph."""
+    like = c.optional(1)
+    to = c.attrs["to"] if c.op == "Cast" else TYPES.get(like.dtype, 0) if isinstance(like, torch.Tensor) else None
+    if to not in (None, 1, 10, 11, 16):
         raise Unsupported("casts a value that depends on the input to a type that is not a float")
+    if to is not None and (to == TYPES[torch.float64]) != (b.dtype == torch.float64):
+        own, other = ("float64", "a smaller type") if b.dtype == torch.float64 else ("a smaller type", "float64")
+        raise Unsupported(f"casts from {own} to {other} within the network: export it in one float type throughout")
     return c.array(0)

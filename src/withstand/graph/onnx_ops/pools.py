@@ -2,9 +2,7 @@
 
 import math
 
-import torch
-
-from withstand.graph.builder import Array, Builder, Unsupported
+from withstand.graph.builder import Array, Builder, Unsupported, number
 from withstand.graph.lower import arith, moves, pools
 from withstand.graph.onnx_ops import Call, lowers
 from withstand.graph.onnx_ops.products import sample_first, spatial_pads
@@ -36,7 +34,7 @@ def global_max_pool(b: Builder, c: Call) -> Array:
 
 
 def _square(b: Builder, x: Array) -> Array:
-    return arith.power(b, x, torch.tensor(2.0))
+    return arith.power(b, x, number(2.0))
 
 
 BEFORE = {"ReduceL1": "abs", "ReduceLogSumExp": "exp"}

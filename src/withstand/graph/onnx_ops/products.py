@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value, number
 from withstand.graph.lower import arith, moves, norms, products
 from withstand.graph.onnx_ops import Call, lowers
 
@@ -47,10 +46,10 @@ def gemm(b: Builder, c: Call) -> Array:
     y = moves.transpose(b, y, (1, 0)) if c.attrs.get("transB", 0) else y
     alpha, beta = c.attrs.get("alpha", 1.0), c.attrs.get("beta", 1.0)
     if alpha != 1.0:
-        target = (x, arith.binary(b, "mul", y, torch.tensor(alpha)))
-        x, y = target if isinstance(y, Tensor) else (arith.binary(b, "mul", x, torch.tensor(alpha)), y)
+        target = (x, arith.binary(b, "mul", y, number(alpha)))
+        x, y = target if isinstance(y, Tensor) else (arith.binary(b, "mul", x, number(alpha)), y)
     if bias is not None and beta != 1.0:
-        bias = arith.binary(b, "mul", bias, torch.tensor(beta))
+        bias = arith.binary(b, "mul", bias, number(beta))
     return products.gemm(b, x, y, bias)
 
 
