@@ -104,8 +104,9 @@ def test_shape_is_filled_in_c_order(read):
 def test_a_constant_no_float32_can_be_is_widened_to_the_nearest(read):
     (region,) = read("(assert (<= X_0 0.1))(assert (>= X_0 0.1))(assert (<= X_1 0.5))(assert (>= X_1 0.1))")
     near = float(torch.tensor(0.1))
-    assert [region.threat.lower[0].item(), region.threat.upper[0].item()] == [0.1, near]
-    assert region.threat.lower[1].item() == 0.1
+    assert [region.threat.lower[0].item(), region.threat.upper[0].item()] == [0.1, 0.1]
+    assert [region.deployed.lower[0].item(), region.deployed.upper[0].item()] == [0.1, near]
+    assert region.deployed.lower[1].item() == 0.1
 
 
 def test_float32_points_stay_inside_and_proofs_cover_the_box(read):
@@ -220,7 +221,7 @@ def test_wrong_size_and_missing_file(read, tmp_path):
 
 def test_witness_in_the_form_of_vnn_comp():
     x, y = torch.tensor([[0.1, -2.0]]), torch.tensor([3.0])
-    text = write_witness(x, y)
+    text = write_witness([repr(v) for v in x.flatten().tolist()], y)
     assert text == f"sat\n((X_0 {float(x[0, 0])!r})\n(X_1 -2.0)\n(Y_0 3.0))\n"
     word, form = text.split("\n", 1)
     assert word == "sat"

@@ -121,7 +121,7 @@ def test_membership_is_that_of_the_threats(norm: str, domain: tuple[float, float
 
     from withstand.core.threat_text import NORMS
 
-    threat = NORMS[norm](0.1, domain)
+    threat = NORMS[norm](0.1, domain, fine=True)
     verdicts = set()
     for excess in (0.5, 0.999, 1.001, 2.0):
         x = np.array([threat.radius + excess * (threat.reach - threat.radius), 0.0])

@@ -196,9 +196,7 @@ def _check_finite(name: str, x: Tensor) -> None:
     if not finite.all():
         rows = (~finite).nonzero().flatten().tolist()
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise InputError(
-            f"{name}: {len(rows)} inputs hold a NaN or an infinity (rows {shown}); repair or remove them."
-        )
+        raise InputError(f"{name}: {len(rows)} inputs hold a NaN or an infinity (rows {shown}); repair or remove them.")
 
 
 def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:

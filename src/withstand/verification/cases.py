@@ -10,12 +10,13 @@ from withstand.io.vnnlib import Region
 
 
 def gather(regions: Sequence[Region]) -> tuple[Box, Linear]:
-    """Regions as one threat and one property, the q-th region being the question of row q with target q.
+    """Regions as one threat and one property, the q-th region, as the network can be given it, being the question of
+    row q with target q.
 
     Every region gets the same layout of rows: its groups filled up by their own first row, its missing groups by its
     first group, neither of which changes its margin.
     """
-    lower, upper = (torch.stack([getattr(r.threat, edge) for r in regions]) for edge in ("lower", "upper"))
+    lower, upper = (torch.stack([getattr(r.deployed, edge) for r in regions]) for edge in ("lower", "upper"))
     counts = [torch.bincount(r.property.group).tolist() for r in regions]
     sizes = [max(c[k] if k < len(c) else c[0] for c in counts) for k in range(max(map(len, counts)))]
     weight, offset = [], []

@@ -31,14 +31,15 @@ ATTACK_SHARE = 0.2
 STARTS = 16
 """Random points from which PGD walks in every region."""
 
-EDGE = "the witness lies on the edge of a comparison, where the file's numbers and those of float32 differ"
-"""Why a witness of the judge may not be one of the file: strict comparisons, and constants that float32 rounds."""
+EDGE = "the witness lies on the edge of a comparison, where the file's numbers and those of the network's type differ"
+"""Why a witness of the judge may not be one of the file: strict comparisons, and constants that the type rounds."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """result: `sat` (a counterexample exists and was replayed in onnxruntime), `unsat` (the property is proved),
-    `timeout`, or `unknown` (the methods ended). witness: the counterexample and onnxruntime's outputs there. bound: the
+    `timeout`, or `unknown` (the methods ended). witness: the counterexample, as doubles within the file's limits, and
+    onnxruntime's outputs at what they are in the network's type. inputs: the counterexample as decimals. bound: the
     best lower bound on the margin over all regions. seconds: wall time. reason: what stopped an undecided search.
     domains: parts that were bounded. certificate: the file of the stored proof or witness.
     """
@@ -50,11 +51,12 @@ class Answer:
     reason: str = ""
     domains: int = 0
     certificate: Path | None = None
+    inputs: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The answer as VNN-COMP wants it: the word, and after `sat` the witness."""
-        return self.result if self.witness is None else write_witness(*self.witness).rstrip("\n")
+        return self.result if self.witness is None else write_witness(self.inputs, self.witness[1]).rstrip("\n")
 
 
 def decide(
@@ -80,7 +82,8 @@ def decide(
     """
     budget = Budget(timeout)
     network = read(Path(onnx))
-    regions = read_vnnlib(vnnlib, network.model.input_shape, math.prod(network.model.output_shape))
+    kind = str(network.model.dtype).removeprefix("torch.")
+    regions = read_vnnlib(vnnlib, network.model.input_shape, math.prod(network.model.output_shape), kind)
     if not regions:
         return Answer("unsat", budget.elapsed, math.inf)
     try:
@@ -124,18 +127,34 @@ def _search(
 
 def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, budget: Budget) -> Answer:
     bound, domains = min(v.bound for v in verdicts), sum(v.domains for v in verdicts)
+    near = ""
     for verdict, region in zip(verdicts, regions, strict=True):
         if verdict.witness is not None:
-            outputs = network.replay(verdict.witness[None])[0]
-            if region.is_unsafe(outputs):
-                return Answer("sat", budget.elapsed, bound, (verdict.witness, outputs))
-    if any(verdict.witness is not None for verdict in verdicts):
-        return Answer("unknown", budget.elapsed, bound, reason=EDGE)
+            found = _witness(verdict.witness, region, network)
+            if not isinstance(found, str):
+                x, outputs, inputs = found
+                return Answer("sat", budget.elapsed, bound, (x, outputs), inputs=inputs)
+            near = near or found
+    if near:
+        return Answer("unknown", budget.elapsed, bound, reason=near)
     reasons = [v.reason for v in verdicts if v.status is Status.UNKNOWN]
     if not reasons:
         return Answer("unsat", budget.elapsed, bound, domains=domains)
     result = "timeout" if TIME_OVER in reasons else "unknown"
     return Answer(result, budget.elapsed, bound, reason=reasons[0], domains=domains)
+
+
+def _witness(x: Tensor, region: Region, network: Network) -> tuple[Tensor, Tensor, tuple[str, ...]] | str:
+    """A witness of the judge as one of the file: doubles, outputs there and decimals; or why it is none."""
+    outputs = network.replay(x[None])[0]
+    if not region.is_unsafe(outputs):
+        return EDGE
+    inputs = region.decimals(x)
+    if isinstance(inputs, int):
+        value = x.flatten()[inputs].item()
+        return f"the counterexample has X_{inputs} = {value!r}, to which no decimal within the file's limits is rounded"
+    exact = torch.tensor([float(text) for text in inputs], dtype=torch.float64)
+    return exact.reshape(x.shape), outputs, tuple(inputs)
 
 
 def _store(answer: Answer, certificate: Path, judge: Judge, proofs: list[Proof] | str, budget: Budget) -> Answer:

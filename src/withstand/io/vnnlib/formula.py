@@ -1,6 +1,7 @@
 """What the versions of VNN-LIB have in common: linear constraints on inputs and outputs, joined by `and` and `or`."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from typing import Literal, TypeAlias
 
@@ -8,35 +9,41 @@ from withstand.core.errors import InputError
 
 MAX_CASES = 100_000
 
+ZERO, ONE = Fraction(0), Fraction(1)
+
 Variable: TypeAlias = tuple[Literal["X", "Y"], int]
 """Input or output, and its flat number."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A linear term: the sum of weights[v] * v, and a constant."""
+    """A linear term: the sum of weights[v] * v, and a constant. All numbers are exact."""
 
-    weights: dict[Variable, float]
-    constant: float = 0.0
+    weights: dict[Variable, Fraction]
+    constant: Fraction = ZERO
 
-    def scaled(self, factor: float) -> "Sum":
+    def scaled(self, factor: Fraction) -> "Sum":
         """The term times a number."""
         return Sum({v: w * factor for v, w in self.weights.items()}, self.constant * factor)
 
-    def plus(self, more: "Sum", factor: float = 1.0) -> "Sum":
-        """The sum with `factor` times another term."""
+    def plus(self, more: "Sum") -> "Sum":
+        """The sum with another term."""
         weights = dict(self.weights)
         for v, w in more.weights.items():
-            weights[v] = weights.get(v, 0.0) + factor * w
-        return Sum(weights, self.constant + factor * more.constant)
+            weights[v] = weights[v] + w if v in weights else w
+        return Sum(weights, self.constant + more.constant if self.constant else more.constant)
+
+    def minus(self, less: "Sum") -> "Sum":
+        """The difference from another term."""
+        return self.plus(Sum({v: -w for v, w in less.weights.items()}, -less.constant))
 
 
 @dataclass(frozen=True)
 class Atom:
     """The constraint sum(weights[v] * v) + offset <= 0, or < 0 where it is strict, of one line of the file."""
 
-    weights: dict[Variable, float]
-    offset: float
+    weights: dict[Variable, Fraction]
+    offset: Fraction
     strict: bool
     line: int
 
@@ -60,7 +67,7 @@ def compare(sign: str, left: Sum, right: Sum, line: int) -> Clauses:
         return conjunction([compare("<=", left, right, line), compare(">=", left, right, line)], line)
     if sign == "!=":
         return compare("<", left, right, line) + compare(">", left, right, line)
-    difference = left.plus(right, -1.0) if sign[0] == "<" else right.plus(left, -1.0)
+    difference = left.minus(right) if sign[0] == "<" else right.minus(left)
     weights = {v: w for v, w in difference.weights.items() if w != 0}
     return [[Atom(weights, difference.constant, sign in ("<", ">"), line)]]
 

@@ -1,21 +1,23 @@
 """VNN-LIB 1.0: `declare-const` of inputs X_i and outputs Y_j, and assertions on them."""
 
 import re
-
-import numpy as np
+from fractions import Fraction
 
 from withstand.core.errors import InputError
+from withstand.io.vnnlib.decimals import LARGEST, exact, nearest
 from withstand.io.vnnlib.forms import Form, Term, parse_forms
-from withstand.io.vnnlib.formula import Asserted, Clauses, Sum, compare, conjunction
+from withstand.io.vnnlib.formula import ONE, Asserted, Clauses, Sum, compare, conjunction
 
-LARGEST = float(np.finfo(np.float32).max)
 _VARIABLE = re.compile(r"([XY])_(\d+)")
 _SIGNS = ("<=", ">=", "<", ">", "=")
 
 
-def read(text: str) -> Asserted:
-    """What a file of this version asserts. Raises InputError with the line for text that is not VNN-LIB 1.0."""
-    reader = _Reader()
+def read(text: str, type: str) -> Asserted:
+    """What a file of this version asserts about a network whose inputs are of a type (a key of `LARGEST`).
+
+    Raises InputError with the line for text that is not VNN-LIB 1.0, and for numbers beyond the type's.
+    """
+    reader = _Reader(type)
     assertions: list[Clauses] = []
     for form in parse_forms(text):
         match form:
@@ -35,8 +37,9 @@ def read(text: str) -> Asserted:
 class _Reader:
     """The names declared so far, and what formulas over them mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, type: str) -> None:
         self.declared: set[str] = set()
+        self.type = type
 
     def count(self, letter: str) -> int:
         numbers = {int(name[2:]) for name in self.declared if name[0] == letter}
@@ -58,17 +61,18 @@ class _Reader:
     def linear(self, term: Term, line: int) -> Sum:
         if isinstance(term, str):
             if (found := _VARIABLE.fullmatch(term)) is None:
-                return Sum({}, _number(term, line))
+                return Sum({}, self.number(term, line))
             if term not in self.declared:
                 raise InputError(f"line {line}: {term} is not declared; add (declare-const {term} Real) above.")
-            return Sum({("X" if found[1] == "X" else "Y", int(found[2])): 1.0})
+            return Sum({("X" if found[1] == "X" else "Y", int(found[2])): ONE})
         match term:
             case ["-", part]:
-                return self.linear(part, line).scaled(-1.0)
+                return self.linear(part, line).scaled(-ONE)
             case ["+" | "-" as sign, first, *rest] if rest:
                 total = self.linear(first, line)
                 for part in rest:
-                    total = total.plus(self.linear(part, line), 1.0 if sign == "+" else -1.0)
+                    more = self.linear(part, line)
+                    total = total.plus(more) if sign == "+" else total.minus(more)
                 return total
             case ["*", left, right]:
                 a, b = self.linear(left, line), self.linear(right, line)
@@ -77,6 +81,18 @@ class _Reader:
                 return a.scaled(b.constant) if a.weights else b.scaled(a.constant)
         raise InputError(f"line {line}: write a linear term with +, - and * here, not {_show(term)}.")
 
+    def number(self, word: str, line: int) -> Fraction:
+        try:
+            value = exact(word)
+        except InputError as error:
+            raise InputError(f"line {line}: {error}") from None
+        if value is None:
+            raise InputError(f"line {line}: {word!r} is neither a number nor a variable X_i or Y_i.")
+        if not abs(nearest(value)) <= (largest := LARGEST[self.type]):
+            below = f"write a decimal below {largest:.2g}"
+            raise InputError(f"line {line}: {word!r} is not a finite number of {self.type}; {below}.")
+        return value
+
 
 def _line(term: Term, line: int) -> int:
     return term.line if isinstance(term, Form) else line
@@ -84,13 +100,3 @@ def _line(term: Term, line: int) -> int:
 
 def _show(term: Term) -> str:
     return repr(term) if isinstance(term, str) else f"({' '.join(str(word) for word in term[:1])} ...)"
-
-
-def _number(word: str, line: int) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        raise InputError(f"line {line}: {word!r} is neither a number nor a variable X_i or Y_i.") from None
-    if not abs(value) <= LARGEST:
-        raise InputError(f"line {line}: {word!r} is not a finite number of float32; write a decimal below 3.4e38.")
-    return value

@@ -3,11 +3,13 @@
 import json
 import math
 import re
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from withstand.core.errors import InputError
+from withstand.io.vnnlib.decimals import exact
 from withstand.io.vnnlib.forms import parse_forms
-from withstand.io.vnnlib.formula import Asserted, Clauses, Sum, compare, conjunction
+from withstand.io.vnnlib.formula import ONE, Asserted, Clauses, Sum, compare, conjunction
 
 if TYPE_CHECKING:
     import vnnlib
@@ -91,17 +93,30 @@ def _clauses(expression: Any) -> Clauses:
 
 
 def _linear(expression: Any) -> Sum:
+    """A term with its numbers as the file writes them, which the package's own reading rounds."""
     import vnnlib
 
-    try:
-        found = expression.to_linear_expr()
-    except vnnlib.VNNLibException:
-        raise InputError(f"{expression} is not linear; multiply variables by numbers only.") from None
-    term = Sum({}, found.constant)
-    for part in found.terms:
-        letter = "X" if part.var.kind == vnnlib.SymbolKind.Input else "Y"
-        term = term.plus(Sum({(letter, _flat(part.var)): part.coeff}))
-    return term
+    kind = type(expression).__name__
+    if kind == "Var":
+        letter = "X" if expression.kind == vnnlib.SymbolKind.Input else "Y"
+        return Sum({(letter, _flat(expression)): ONE})
+    parts = [_linear(part) for part in expression.children()]
+    match kind:
+        case "Negate":
+            return parts[0].scaled(-ONE)
+        case "Plus":
+            return reduce(Sum.plus, parts)
+        case "Minus":
+            return reduce(Sum.minus, parts)
+        case "Multiply":
+            if sum(bool(part.weights) for part in parts) > 1:
+                raise InputError(f"{expression} is not linear; multiply variables by numbers only.")
+            factor = math.prod((part.constant for part in parts if not part.weights), start=ONE)
+            return next((part for part in parts if part.weights), Sum({}, ONE)).scaled(factor)
+    value = exact(str(expression.lexeme)) if hasattr(expression, "lexeme") else None
+    if value is None:
+        raise InputError(f"{expression} is no number; write a decimal.")
+    return Sum({}, value)
 
 
 def _line(expression: Any) -> int:

@@ -1,6 +1,6 @@
 """VNN-LIB 1.0 as text: questions, and witnesses in the form of VNN-COMP."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 from withstand.io.vnnlib.regions import Region
 
 
-def write_witness(x: Tensor, outputs: Tensor) -> str:
-    """A witness in VNN-COMP's form: `sat`, then ((X_0 v) ... (Y_0 v) ...), for one input and its outputs."""
-    pairs = [f"(X_{i} {v!r})" for i, v in enumerate(x.flatten().tolist())]
+def write_witness(inputs: Sequence[str], outputs: Tensor) -> str:
+    """A witness in VNN-COMP's form: `sat`, then ((X_0 v) ... (Y_0 v) ...), for one input, as decimals, and its
+    outputs."""
+    pairs = [f"(X_{i} {v})" for i, v in enumerate(inputs)]
     pairs += [f"(Y_{j} {v!r})" for j, v in enumerate(outputs.flatten().tolist())]
     return "sat\n(" + "\n".join(pairs) + ")\n"
 
