@@ -183,3 +183,44 @@ def test_samples_that_are_wrong_and_samples_that_hold_everywhere() -> None:
     assert set(found.witnesses) == {2}
     double = library.radius(net, (x, y), "l2:0.3", double=True)
     assert double.grades == ["float64 without slack"]
+
+
+def test_a_missing_radius_is_told_as_missing(withstand: Command) -> None:
+    """Samples without a witness are not "broken at" the largest radius, nor is one that is wrong when clean."""
+    tiny = withstand("radius", *ASK[1:5], "linf:0.0001", *ASK[6:], "--limit", "5").out
+    assert "none of 5 has a witness" in tiny
+    assert "broken" not in tiny
+    assert "inf" not in tiny.replace("linf", "").replace("inf:", "")
+    told = withstand("radius", *ASK[1:5], "linf:0.0001", *ASK[6:], "--limit", "5", "--json").json
+    assert (told["mean_refuted"], told["witnessed"], told["right"], told["unattacked"]) == (None, 0, 5, 0)
+    assert {sample["refuted"] for sample in told["samples"]} == {None}
+    held = np.load("data.npz")
+    np.savez("wrong.npz", x=held["x"][:3], y=(held["y"][:3] + 1) % 3)
+    wrong = withstand("radius", "net.onnx", "--data", "wrong.npz", *ASK[4:]).out
+    assert "no sample is right when clean" in wrong
+    assert "nan" not in wrong
+    assert wrong.splitlines()[1].split()[1:4] == ["-", "-", "invalid"]
+    unseen = withstand(*ASK, "--limit", "30", "--budget", "0.000000001s").out
+    assert "nothing is proved of the samples that are right; none of 30 has a witness" in unseen
+    assert "(no attack came to look at 30)" in unseen
+    assert "No radius is known" in unseen
+
+
+def test_an_upper_end_without_attacks_is_not_measured() -> None:
+    net = torch.nn.Linear(2, 2)
+    x = torch.rand(3, 2)
+    found = library.radius(net, (x, net(x).argmax(1)), "linf:0.3", budget=1e-9)
+    assert found.unattacked == 3
+    assert found.attacked_accuracy(0.1) is None
+    assert (found.mean_proved, found.mean_refuted) == (0.0, None)
+    mean = library.radius(net, (x, net(x).argmax(1)), "linf:0.3")
+    assert mean.unattacked == 0
+    refuted = [sample.refuted for sample in mean.samples if sample.refuted < math.inf]
+    assert mean.mean_refuted == (pytest.approx(sum(refuted) / len(refuted)) if refuted else None)
+
+
+def test_verify_says_where_no_bound_was_computed(withstand: Command) -> None:
+    asked = ("verify", "net.onnx", "--data", "data.npz", "--threat", "linf:0.2", "--method", "crown", "--limit", "5")
+    told = withstand(*asked, "--budget", "0.000000001s").out
+    assert "5 unknown: the time was over; 5 have no bound" in told
+    assert "-inf" not in told

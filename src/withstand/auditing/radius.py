@@ -1,6 +1,7 @@
 """How far each sample holds: its largest proved and smallest refuted radius."""
 
 import hashlib
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,7 +34,9 @@ from withstand.verification.search import TIME_OVER
 class Radii:
     """What is known of the radii of n samples, up to that of the threat.
 
-    mean_proved, mean_refuted: over samples right when clean; one without a witness counts with the threat's radius.
+    right: samples right when clean; mean_proved: over these, 0 for one without a proof (None: there are none).
+    witnessed: those of them with a witness; mean_refuted: the mean distance of these (None: there are none).
+    unattacked: open samples at which no attack came to look, so that no upper end is measured.
     counts: samples by status (see `SampleRadii`). grades: the arithmetic of the proofs. why: for the method `auto`, the
     verifiers it chose and the reason. samples: in the data's order. witnesses: the nearest input known that violates
     the property, by the sample's number, of the samples of this run.
@@ -44,8 +47,11 @@ class Radii:
     method: str
     tolerance: float
     clean_accuracy: float
-    mean_proved: float
-    mean_refuted: float
+    right: int
+    mean_proved: float | None
+    witnessed: int
+    mean_refuted: float | None
+    unattacked: int
     counts: dict[str, int]
     grades: list[str]
     cpu_seconds: float
@@ -58,8 +64,11 @@ class Radii:
         """The share of all samples that are proved at a radius."""
         return sum(sample.proved >= radius for sample in self.samples) / self.n
 
-    def attacked_accuracy(self, radius: float) -> float:
-        """The share of all samples that are right and have no witness within a radius."""
+    def attacked_accuracy(self, radius: float) -> float | None:
+        """The share of all samples that are right and have no witness within a radius; None where no attack came to
+        look at some sample."""
+        if self.unattacked:
+            return None
         return sum(sample.refuted > radius for sample in self.samples) / self.n
 
     def to_frame(self) -> Any:
@@ -68,12 +77,18 @@ class Radii:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, the samples with their ends."""
-        names = ("n", "threat", "method", "tolerance", "clean_accuracy", "mean_proved", "mean_refuted")
+        names = ("n", "threat", "method", "tolerance", "clean_accuracy", "right", "mean_proved", "witnessed")
+        names += ("mean_refuted", "unattacked")
         held: dict[str, Any] = {name: getattr(self, name) for name in (*names, "counts", "grades")}
         held |= {"cpu_seconds": self.cpu_seconds, "seconds": self.seconds, "why": self.why}
         shown = ("id", "proved", "refuted", "status", "proved_by", "refuted_by", "seconds", "reason")
-        held["samples"] = [{name: getattr(sample, name) for name in shown} for sample in self.samples]
+        held["samples"] = [{name: _or_none(getattr(sample, name)) for name in shown} for sample in self.samples]
         return held
+
+
+def _or_none(value: Any) -> Any:
+    """None for a radius that there is none of."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def radius(
@@ -96,9 +111,9 @@ def radius(
     threat: a ball such as `linf:0.3`, or another threat that has a scale; its radius is the largest one asked about. A
     proof at a radius proves all smaller ones, a witness refutes all radii from its distance on. method: a verifier, or
     `auto`, which goes through several by the network, from cheap to dear. tolerance: the gap between both ends, as a
-    share of the refuted radius, at which a sample is done. budget: wall time in seconds or as "10m"; without it, branch
-    and bound has a limit of work a question. out: a CSV file to which a line is added when a sample is done; its
-    samples are not asked again. double: compute in float64 instead of float32.
+    share of the refuted radius, at which a sample is done. budget: wall time in seconds or as "10m", loading aside;
+    without it, branch and bound has a limit of work a question. out: a CSV file to which a line is added when a sample
+    is done; its samples are not asked again. double: compute in float64 instead of float32.
 
     Raises InputError when an input cannot be used, the threat has no scale or cannot be proved, the method is unknown
     or an operator of the model has no bound.
@@ -113,7 +128,7 @@ def radius(
     if not 0 < tolerance < 1:
         raise InputError(f"A tolerance of {tolerance:g} is no share of a radius; give one between 0 and 1, as 0.01.")
     named = None if method == "auto" else build("verifier", method)
-    clock = Budget(None if budget is None else seconds_of(budget))
+    seconds = None if budget is None else seconds_of(budget)
     wall, cpu = time.perf_counter(), time.process_time()
     with pose(model, data, threat, property, limit=limit, device=device) as question, ExitStack() as stack:
         graph = _checked(question)
@@ -126,6 +141,7 @@ def radius(
         if out is not None:
             file = RadiiFile(out, digests, [TIME_OVER])
             stack.callback(file.close)
+        clock = Budget(seconds)
         verifiers, why = _passes(graph, question.threat, named, clock)
         search = RadiusSearch(question, graph, replay, verifiers, tolerance, seed, clock, digests, file)
         search.run()
@@ -137,7 +153,7 @@ def _result(
 ) -> Radii:
     samples = [search.ended[id] for id in question.data.ids]
     right = [sample for sample in samples if sample.status != End.INVALID]
-    largest, count = question.threat.radius, max(1, len(right))
+    witnessed = [sample.refuted for sample in right if math.isfinite(sample.refuted)]
     status = [sample.status for sample in samples]
     return Radii(
         n=len(samples),
@@ -145,8 +161,13 @@ def _result(
         method=method,
         tolerance=tolerance,
         clean_accuracy=len(right) / len(samples),
-        mean_proved=sum(sample.proved for sample in right) / count,
-        mean_refuted=sum(min(sample.refuted, largest) for sample in right) / count,
+        right=len(right),
+        mean_proved=_mean([sample.proved for sample in right]),
+        witnessed=len(witnessed),
+        mean_refuted=_mean(witnessed),
+        unattacked=sum(
+            int((block.ends.open & block.ends.refuted.isinf() & ~block.ends.attacked).sum()) for block in search.blocks
+        ),
         counts={end.value: status.count(end.value) for end in End},
         grades=sorted({grade.value for block in search.blocks for grade in block.ends.grade if grade is not None}),
         cpu_seconds=cpu,
@@ -160,6 +181,10 @@ def _result(
             if block.ends.refuted_by[row]
         },
     )
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _passes(graph: Graph, threat: Threat, named: Any, clock: Budget) -> tuple[Passes, str]:

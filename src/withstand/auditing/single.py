@@ -93,18 +93,18 @@ def verify(
     """Let a verifier prove what it can about every sample that is right when clean.
 
     method: as `crown` or with parameters; `auto` chooses several by the network (`withstand.verification.portfolio`).
-    budget: wall time in seconds or as "10m" (none: to its end). double: compute in float64 instead of float32.
-    certificates: a folder for the model (model.onnx), a checked certificate of each proved sample (<id>.safetensors)
-    and the witness of each that a verifier refutes (<id>.npz).
+    budget: wall time in seconds or as "10m", loading aside (none: to its end). double: compute in float64 instead of
+    float32. certificates: a folder for the model (model.onnx), a checked certificate of each proved sample
+    (<id>.safetensors) and the witness of each that a verifier refutes (<id>.npz).
 
     Raises InputError when an input cannot be used, the verifier is unknown or an operator of the model has no bound.
     """
     named = None if method == "auto" else build("verifier", method)
-    clock = Budget(None if budget is None else seconds_of(budget))
+    seconds = None if budget is None else seconds_of(budget)
     with pose(model, data, threat, property, limit=limit, device=device) as question:
         if not question.threat.provable:
             raise InputError(f"Nothing can be proved about the threat {question.threat}; use `withstand attack`.")
-        replay = question.replay
+        replay, clock = question.replay, Budget(seconds)
         shelf = None if certificates is None else Shelf(question, Path(certificates), clock)
         if double:
             question = in_float64(question)

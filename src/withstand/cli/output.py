@@ -90,7 +90,7 @@ def _draw(columns: Sequence[str], texts: list[list[str]], right: list[bool]) -> 
 
 
 def _text(cell: object) -> str:
-    if cell is None:
+    if cell is None or cell != cell:  # nothing, or NaN
         return "-"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 

@@ -1,5 +1,6 @@
 """`withstand radius`: how far each sample holds, from both sides."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,7 @@ def _print(found: "Radii") -> None:
     if found.n <= 2 * CURVE:
         columns = ("sample", "proved", "refuted", "status", "proved by", "refuted by", "seconds")
         rows = [
-            (s.id, s.proved, s.refuted, s.status, s.proved_by or None, s.refuted_by or None, s.seconds)
+            (s.id, _known(s.proved), _known(s.refuted), s.status, s.proved_by or None, s.refuted_by or None, s.seconds)
             for s in found.samples
         ]
         print_table(columns, rows)
@@ -81,10 +82,28 @@ def _print(found: "Radii") -> None:
         typer.echo(found.why)
     counts = ", ".join(f"{number} {word}" for word, number in found.counts.items())
     typer.echo(
-        f"Up to {found.threat}, samples that are right hold to {found.mean_proved:.4g} in the mean by proof "
-        f"({', '.join(found.grades) or 'no proof'}) and are broken at {found.mean_refuted:.4g} by witnesses; {counts}; "
-        f"clean accuracy {percent(found.clean_accuracy)}; {found.seconds:.1f} s."
+        f"Up to {found.threat}: {_sides(found)}; {counts}; clean accuracy {percent(found.clean_accuracy)}; "
+        f"{found.seconds:.1f} s."
     )
+
+
+def _sides(found: "Radii") -> str:
+    """What is known of the samples that are right, from below and from above."""
+    if not found.right:
+        return "no sample is right when clean, so that none has a radius"
+    proved = f"samples that are right hold to {found.mean_proved:.4g} in the mean by proof ({', '.join(found.grades)})"
+    proved = proved if found.mean_proved else "nothing is proved of the samples that are right"
+    if found.witnessed:
+        return f"{proved}; {found.witnessed} of {found.right} are broken by witnesses, at {found.mean_refuted:.4g}" + (
+            " in the mean" if found.witnessed > 1 else ""
+        )
+    looked = f" (no attack came to look at {found.unattacked})" if found.unattacked else ""
+    return f"{proved}; none of {found.right} has a witness{looked}"
+
+
+def _known(radius: float) -> float | None:
+    """A radius, None where there is none."""
+    return radius if math.isfinite(radius) else None
 
 
 def _print_curve(found: "Radii") -> None:
@@ -94,5 +113,8 @@ def _print_curve(found: "Radii") -> None:
     ends = sorted(ends)
     step = max(1, len(ends) // CURVE)
     radii = [float(f"{r:.3g}") for r in ends[step // 2 :: step]]
+    if not radii:
+        typer.echo("No radius is known: there is neither a proof nor a witness.")
+        return
     rows = [(r, percent(found.certified_accuracy(r)), percent(found.attacked_accuracy(r))) for r in radii]
     print_table(("radius", "certified accuracy", "attacked accuracy"), rows)

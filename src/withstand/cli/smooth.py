@@ -95,6 +95,10 @@ class _Lines:
 
 
 def _print(found: "Smoothed") -> None:
+    if found.state == "partial":
+        typer.echo(f"Interrupted: {found.n} samples are settled; the same command with --out goes on with the others.")
+    if found.n == 0:
+        return
     certified = found.cap is not None
     if found.n <= FEW:
         columns = ("sample", "label", "smoothed class", "radius" if certified else "p-value", "votes", "seconds")

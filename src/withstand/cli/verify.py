@@ -1,5 +1,6 @@
 """`withstand verify`: only the lower end, by the verifier you name; or VNN-LIB questions."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -162,8 +163,10 @@ def _prove(
     told = zip(result.status, result.reasons, result.bounds, strict=True)
     unknown = [(reason, bound) for status, reason, bound in told if status == "unknown"]
     for reason, count in Counter(reason for reason, _ in unknown).most_common():
-        bounds = [bound for why, bound in unknown if why == reason]
-        typer.echo(f"{count} unknown: {reason}; the best bounds lie between {min(bounds):.4g} and {max(bounds):.4g}")
+        bounds = [bound for why, bound in unknown if why == reason and math.isfinite(bound)]
+        reached = f"the best bounds lie between {min(bounds):.4g} and {max(bounds):.4g}" if bounds else ""
+        lacking = f"{count - len(bounds)} have no bound" if count > len(bounds) else ""
+        typer.echo(f"{count} unknown: {'; '.join(part for part in (reason, reached, lacking) if part)}")
     typer.echo(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."

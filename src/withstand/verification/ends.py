@@ -69,6 +69,8 @@ class Ends:
         self.refuted = torch.where(self.valid, torch.inf, nan)
         self.bound = torch.full((count,), -torch.inf, dtype=torch.float64)
         """The bound on the margin at the radius proved."""
+        self.attacked = torch.zeros(count, dtype=torch.bool)
+        """Samples at which an attack has looked."""
         self.witness = x0.clone()
         self.proved_by: list[str | None] = [None] * count
         self.refuted_by: list[str | None] = [None] * count

@@ -51,5 +51,6 @@ def _attack(
     on = rows.to(ends.x0.device)
     x0, y, threat = ends.x0[on], ends.y[on], ends.threat.at(radii)
     found = run(attack, ends.model, x0, y, threat, ends.property, ids=ids, seed=seed, budget=budget, closest=closest)
+    ends.attacked[rows] |= found.looked().to(rows.device)
     hit = found.refuted.nonzero().squeeze(1)
     ends.learn_points(rows[hit.to(rows.device)], found.x[hit], describe(attack))
