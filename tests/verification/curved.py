@@ -52,6 +52,28 @@ def multiplied(seed: int) -> Graph:
     return made(nodes, constants, (2,), 1)
 
 
+def mixed(seed: int) -> Graph:
+    """ReLU of some neurons and ELU of others side by side, the logarithm of their softmax, its tanh, and ReLU of a mix
+    of that: 2 inputs, 1 output."""
+    draw = normal(seed)
+    constants = {"w": draw(4, 2), "b": draw(4), "v": draw(3, 4), "o": draw(1, 7)}
+    nodes = [
+        Node("z", "linear", ("x", "w", "b")),
+        Node("first", "slice", ("z",), {"dim": 1, "start": 0, "stop": 2}),
+        Node("rest", "slice", ("z",), {"dim": 1, "start": 2, "stop": 4}),
+        Node("r", "relu", ("first",)),
+        Node("e", "elu", ("rest",), {"alpha": 1.5}),
+        Node("c", "concat", ("r", "e"), {"dim": 1}),
+        Node("l", "log_softmax", ("c",), {"dim": 1}),
+        Node("t", "tanh", ("l",)),
+        Node("m", "linear", ("t", "v")),
+        Node("q", "relu", ("m",)),
+        Node("all", "concat", ("t", "q"), {"dim": 1}),
+        Node("y", "linear", ("all", "o")),
+    ]
+    return made(nodes, constants, (2,), 1)
+
+
 def attention(seed: int, words: int = 3, width: int = 2) -> Graph:
     """One head of self-attention over words [words, width], with ReLU behind it: words * width inputs, 2 outputs."""
     draw = normal(seed)

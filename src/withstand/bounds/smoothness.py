@@ -17,6 +17,7 @@ from withstand.bounds import affine
 from withstand.bounds.rule import Affine, active, rule_of
 from withstand.core.errors import InputError
 from withstand.core.shapes import flattened
+from withstand.core.spectra import greatest_eigenvalues
 from withstand.graph.ir import Graph, Node
 
 STEEP = {
@@ -138,7 +139,7 @@ class _Walk:
         eye = torch.eye(shape.numel(), dtype=torch.float64).reshape(-1, *shape)
         matrix = flattened(affine.forward(rule, eye, position, args, node.attrs))
         gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-        largest = float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0))
+        largest = float(greatest_eigenvalues(gram).clamp(min=0))
         return min(by_sums, math.sqrt(largest))
 
     def _back(self, node: Node, position: int, at: _Slope) -> _Slope:

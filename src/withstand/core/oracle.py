@@ -215,7 +215,7 @@ def usable(grad: Tensor, rng: RowRandom, several: bool = False) -> tuple[Tensor,
 
     NaN and infinite entries become 0, rows of zeros a random direction, save where each row holds several gradients.
     """
-    size = grad.flatten(1 + several).abs().amax(-1)
+    size = flattened(grad, 1 + several).abs().amax(-1)
     blank, broken = size == 0, ~size.isfinite().reshape(len(grad), -1).all(1)
     if bool(broken.any()):
         grad = grad.nan_to_num(0.0, 0.0, 0.0)

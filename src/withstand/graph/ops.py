@@ -235,7 +235,8 @@ def transpose(x: Tensor, *, perm: tuple[int, ...]) -> Tensor:
 @op("concat", linear=True, monotone=True)
 def concat(*parts: Tensor, dim: int) -> Tensor:
     """Values in a row along one axis; a constant part has batch 1 and is repeated."""
-    batch = max(p.shape[0] for p in parts)
+    rows = {p.shape[0] for p in parts}
+    batch = 0 if 0 in rows else max(rows)
     return torch.cat([p.expand(batch, *p.shape[1:]) for p in parts], dim)
 
 

@@ -1,5 +1,6 @@
 """Networks that are matrices in a row with functions of one number between them, as the tighter bounds need them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,10 @@ from torch import Tensor
 from withstand.lipschitz.layout import Layout
 from withstand.lipschitz.norms import is_small
 from withstand.lipschitz.slopes import Slopes, slopes
+
+LEAST = 1e-70
+"""The product of the largest entries of matrices in a row lies between this and its inverse: their squares are squared
+once more, and float64 ends at 1e-308 and 1e308."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,4 +47,13 @@ def chain(layout: Layout) -> Chain | str:
     large = next((map for map in maps if not is_small(map)), None)
     if large is not None:
         return f"{large.name!r} has {large.outputs} x {large.inputs} entries, too many to write out"
-    return Chain([map.matrix() for map in maps], limits)
+    matrices = [map.matrix() for map in maps]
+    sizes = [float(matrix.abs().max()) for matrix in matrices if matrix.numel()]
+    if not all(LEAST < math.prod(part) < 1 / LEAST for part in _runs([size for size in sizes if size > 0])):
+        return "the matrices multiply to numbers whose squares are too large or too small for float64"
+    return Chain(matrices, limits)
+
+
+def _runs(sizes: list[float]) -> list[list[float]]:
+    """The sizes of all matrices in a row: first to last, for every first and last."""
+    return [sizes[i:j] for i in range(len(sizes)) for j in range(i + 1, len(sizes) + 1)]

@@ -56,7 +56,10 @@ def eclipse(chain: Chain) -> Eclipse | str:
         return f"a hidden layer has {max(chain.widths)} neurons, more than {WIDEST}"
     half = torch.eye(chain.matrices[0].shape[1], dtype=torch.float64)
     for number, (matrix, limits) in enumerate(zip(chain.matrices, chain.slopes, strict=False)):
-        half = _step(matrix if number == 0 else matrix @ half, limits)
+        try:
+            half = _step(matrix if number == 0 else matrix @ half, limits)
+        except torch.linalg.LinAlgError:
+            return "the eigenvectors of a layer cannot be computed"
     return Eclipse(half, chain.matrices[-1])
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.shapes import flattened
+from withstand.core.spectra import greatest_eigenvalues, leading_directions
 from withstand.graph.ir import Graph
 from withstand.lipschitz.autolip import DUAL
 
@@ -102,7 +103,7 @@ def _steepness(f: Function, x: Tensor, p: float, rows: Tensor) -> tuple[Tensor, 
     if p == 2:
         gram = jacobian @ jacobian.mT
         squares = torch.einsum("ro,bop,rp->br", rows, gram, rows)
-        return torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt(), squares.clamp(min=0).sqrt()
+        return greatest_eigenvalues(gram, below=True).clamp(min=0).sqrt(), squares.clamp(min=0).sqrt()
     norms = jacobian.abs().sum(1 if p == 1 else 2).amax(1)
     each = [torch.linalg.vector_norm(one @ jacobian, DUAL[p], dim=1) for one in rows]
     return norms, torch.stack(each, 1) if len(rows) else norms.new_zeros(len(x), 0)
@@ -111,7 +112,7 @@ def _steepness(f: Function, x: Tensor, p: float, rows: Tensor) -> tuple[Tensor, 
 def _leading(jacobian: Tensor, p: float) -> Tensor:
     """Directions [B, n] along which the output changes most, for derivatives [B, O, n]."""
     if p == 2:
-        return torch.linalg.svd(jacobian, full_matrices=False)[2][:, 0]
+        return leading_directions(jacobian)
     if p == 1:
         place = jacobian.abs().sum(1).argmax(1)
         return torch.nn.functional.one_hot(place, jacobian.shape[2]).to(jacobian)
@@ -141,5 +142,6 @@ def _slopes(f: Function, x: Tensor, direction: Tensor, rows: Tensor | None, p: f
         change = torch.linalg.vector_norm(values[0] - values[1], p, dim=1)
         length = torch.linalg.vector_norm(flattened(ends[0] - ends[1]), p, dim=1)
         rounding = 64 * torch.finfo(x.dtype).eps * (1 + sum(value.abs().amax(1) for value in values))
-        best = torch.fmax(best, (change - rounding) / length)
+        slope = (change - rounding) / length
+        best = torch.fmax(best, torch.where(slope < torch.inf, slope, 0.0))  # squares of large numbers overflow
     return best

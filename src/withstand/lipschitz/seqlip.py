@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.shapes import flattened
+from withstand.core.spectra import greatest_eigenvalues
 from withstand.lipschitz.chain import Chain
 from withstand.lipschitz.slopes import Slopes
 from withstand.lipschitz.spectral import EPS, spectral
@@ -89,7 +90,12 @@ def seqlip(chain: Chain) -> SeqLip | str:
     widest = max(chain.widths, default=0)
     if widest > WIDEST:
         return f"a hidden layer has {widest} neurons, more than {WIDEST}"
-    return SeqLip(chain, widest <= MOST)
+    found = SeqLip(chain, widest <= MOST)
+    try:
+        _ = found._parts
+    except torch.linalg.LinAlgError:
+        return "the singular vectors of a matrix cannot be computed"
+    return found
 
 
 def enumerated(left: Tensor, right: Tensor, limits: Slopes) -> Tensor:
@@ -101,7 +107,7 @@ def enumerated(left: Tensor, right: Tensor, limits: Slopes) -> Tensor:
         gram = _gram(left, right, corners)
         kept = gram[_ceiling(gram) >= best]
         if len(kept):
-            best = torch.maximum(best, torch.linalg.eigvalsh(kept)[:, -1].max())
+            best = torch.maximum(best, greatest_eigenvalues(kept).max())
     return best.sqrt() * room
 
 

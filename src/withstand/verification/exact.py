@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,8 @@ class Exact:
         lower, price = (torch.from_numpy(t).to(like)[None] for t in (answer.choices.slopes, answer.choices.prices))
         proof = Dual(domain.low, domain.high, lower, domain.upper, domain.phase, price)
         point = None if answer.x is None else torch.from_numpy(answer.x).to(like)
-        return answer.bound, point, proof, mix
+        bound = answer.bound if answer.bound < np.inf else -np.inf  # NaN and overflow are no news
+        return bound, point, proof, mix
 
 
 def _array(tensor: Tensor):

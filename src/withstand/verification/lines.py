@@ -52,10 +52,10 @@ def touching(
         else:
             floor, beneath = supports(block.rule, lo, hi, low_slope, block.node.attrs, above=False)
             ceiling, over = supports(block.rule, lo, hi, high_slope, block.node.attrs, above=True)
-            line = Lines(low_slope.expand_as(zero), floor, high_slope.expand_as(zero), ceiling)
-        lines.append(line)
-        below.append(beneath)
-        above.append(over)
+            line = Lines(low_slope, floor, high_slope, ceiling)
+        lines.append([part.expand_as(zero) for part in line])
+        below.append(beneath.expand_as(zero))
+        above.append(over.expand_as(zero))
     joined = Lines(*(torch.cat(parts, -1) for parts in zip(*lines, strict=True)))
     return joined, torch.cat(below, -1), torch.cat(above, -1)
 

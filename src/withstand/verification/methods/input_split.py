@@ -87,7 +87,7 @@ class _Tree:
         count = int(self.rows.group.max()) + 1
         self.member = self.rows.group[:, None] == torch.arange(count)
         low, high = problem.threat.box(problem.x0)
-        self.low, self.high = flattened(low), flattened(high)
+        self.low, self.high = flattened(low).clone(), flattened(high).clone()  # an edge may be one for all
         with torch.no_grad():
             self.level = 2 * needed(problem.grade, problem.graph(problem.x0))
         self.floor = torch.full_like(self.level, torch.inf)
@@ -143,6 +143,8 @@ class _Tree:
 
     def _offer(self, question: Tensor, points: Tensor) -> Generator[Evidence, None, None]:
         """Points [K, n], put into their threats, where they violate their question."""
+        if not len(points):
+            return
         problem, rows = self.problem, self.problem.rows
         start = problem.x0[question]
         x = problem.threat.pick(question, problem.x0).project(start, points.reshape(-1, *problem.graph.input_shape))

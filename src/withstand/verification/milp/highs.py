@@ -24,6 +24,10 @@ by at most that times the width of every column; the factor 10 is for what preso
 solver are not covered: the grade of such a bound is `float64 without slack`.
 """
 
+LARGEST = 1e12
+"""Coefficients, costs and finite edges handed over at most: HiGHS refuses numbers from 1e15 on, and the whole block of
+rows that holds one."""
+
 POLL = 0.02
 """Seconds between looks at a running solver."""
 
@@ -76,6 +80,7 @@ class Solver:
         self._highs: Any = _Highs()
         self._columns, self._blocks = 0, 0
         self._closed = np.zeros(0, dtype=int)
+        self._scale = 1.0
         self._highs.setCallback(self._hearing, None)
         for kind in (*self._hearing.asked, self._hearing.better):
             self._highs.startCallback(kind)
@@ -98,16 +103,18 @@ class Solver:
         changed = np.union1d(closed, self._closed).astype(np.int32)
         self._closed = closed
         self._highs.setOptionValue("presolve", "off")  # which would leave no ray where there is no solution
-        self._highs.changeColsBounds(len(changed), changed, self.program.low[changed], high[changed])
+        low, ends = _edges(self.program.low[changed], high[changed])
+        self._highs.changeColsBounds(len(changed), changed, low, ends)
         for _ in self._run():
             yield Solved(-np.inf)
         status, found = self._highs.getModelStatus(), self._highs.getSolution()
-        if status == HighsModelStatus.kOptimal:
-            dual = np.array(found.row_dual)
+        if status == HighsModelStatus.kOptimal and self._is_whole(found):
+            dual = self._scale * np.array(found.row_dual)
             yield Solved(self.program.dual_bound(goal, dual, high), np.array(found.col_value), dual, done=True)
-        else:
-            empty = status == HighsModelStatus.kInfeasible and self._is_empty(high)
-            yield Solved(np.inf if empty else -np.inf, done=True)
+        elif status == HighsModelStatus.kInfeasible and self._is_empty(high):
+            yield Solved(np.inf, done=True)
+        else:  # unbounded, out of time or memory, numbers too large: what the columns' own bounds say stays true
+            yield Solved(self.program.dual_bound(goal, np.zeros(len(self.program.row_low)), high), done=True)
 
     @property
     def basis(self) -> Any:
@@ -132,18 +139,18 @@ class Solver:
             solution = HighsSolution()
             solution.col_value = start.tolist()
             self._highs.setSolution(solution)
-        room = MARGIN * (1 + float((self.program.high - self.program.low).sum()))
+        room = MARGIN * self._scale * (1 + float((self.program.high - self.program.low).sum()))
         for _ in self._run(wait=False):
-            yield Solved(self._hearing.bound - room, self._hearing.columns)
+            yield Solved(self._scale * self._hearing.bound - room, self._hearing.columns)
         status, info = self._highs.getModelStatus(), self._highs.getInfo()
-        bound = info.mip_dual_bound
-        if status == HighsModelStatus.kOptimal:
-            bound = min(bound, info.objective_function_value)
-            yield Solved(bound - room, np.array(self._highs.getSolution().col_value), done=True)
-        elif status in (HighsModelStatus.kInfeasible, HighsModelStatus.kUnboundedOrInfeasible) and np.isfinite(room):
-            yield Solved(np.inf, done=True)
-        else:
+        bound, found = self._scale * info.mip_dual_bound, self._highs.getSolution()
+        if status == HighsModelStatus.kOptimal and self._is_whole(found):
+            bound = min(bound, self._scale * info.objective_function_value)
+            yield Solved(bound - room, np.array(found.col_value), done=True)
+        elif status.name in ("kInterrupt", "kHighsInterrupt"):
             yield Solved(bound - room, self._hearing.columns, done=True)
+        else:  # a network has an output at every input: a program without a solution is one of numbers too large
+            yield Solved(-np.inf, self._hearing.columns, done=True)
 
     def _is_empty(self, high: Array) -> bool:
         """Whether the solver's ray shows that no values meet the constraints."""
@@ -157,14 +164,14 @@ class Solver:
         """Hand over the columns and rows that the program has gained."""
         program, fresh = self.program, len(self.program) - self._columns
         if fresh:
-            low, high = program.low[self._columns :], program.high[self._columns :]
+            low, high = _edges(program.low[self._columns :], program.high[self._columns :])
             start, none = np.zeros(fresh, dtype=np.int32), np.zeros(0, dtype=np.int32)
             self._highs.addCols(fresh, np.zeros(fresh), low, high, 0, start, none, np.zeros(0))
         first = self._highs.getNumRow()
         for block in program.blocks[self._blocks :]:
-            matrix, own = block.matrix, slice(first, first + len(block))
+            own = slice(first, first + len(block))
+            matrix, low, high = _taken(block.matrix, program.row_low[own], program.row_high[own])
             start, index = matrix.indptr[:-1].astype(np.int32), matrix.indices.astype(np.int32)
-            low, high = program.row_low[own], program.row_high[own]
             self._highs.addRows(len(block), low, high, matrix.nnz, start, index, matrix.data)
             first += len(block)
         self._columns, self._blocks = len(program), len(program.blocks)
@@ -173,8 +180,16 @@ class Solver:
         every = np.arange(self._highs.getNumCol(), dtype=np.int32)
         cost = np.zeros(len(every))
         cost[goal.matrix.indices] = goal.matrix.data
+        largest = float(np.abs(cost).max(initial=0.0))
+        self._scale = max(1.0, largest / LARGEST) if np.isfinite(largest) else 1.0
+        cost = np.nan_to_num(cost, nan=0.0, posinf=0.0, neginf=0.0) / self._scale
         self._highs.changeColsCost(len(every), every, cost)
-        self._highs.changeObjectiveOffset(float(goal.constant[0]))
+        self._highs.changeObjectiveOffset(float(np.nan_to_num(goal.constant[0])) / self._scale)
+
+    def _is_whole(self, found: Any) -> bool:
+        """Whether a solution speaks of all columns and rows of the program in finite numbers."""
+        parts = ((found.col_value, len(self.program)), (found.row_dual, len(self.program.row_low)))
+        return all(len(part) == size and bool(np.isfinite(part).all()) for part, size in parts)
 
     def _run(self, wait: bool = True) -> Generator[None, None, None]:
         """Run the solver beside the caller, which goes on every moment. wait: for its end, once it was told to stop;
@@ -209,3 +224,24 @@ def least_by_integers(program: Program, goal: Form, start: Array | None = None) 
     if start is not None:
         start = np.append(start, start[first] > 0)
     yield from Solver(whole).whole(goal, on, start)
+
+
+def _edges(low: Array, high: Array) -> tuple[Array, Array]:
+    """The edges of columns as the solver takes them, wider where they are too large for it or are no numbers."""
+    low = np.where(low > LARGEST, LARGEST, np.where(low >= -LARGEST, low, -np.inf))
+    high = np.where(high < -LARGEST, -LARGEST, np.where(high <= LARGEST, high, np.inf))
+    return low, high
+
+
+def _taken(matrix: Any, low: Array, high: Array) -> tuple[Any, Array, Array]:
+    """Rows as the solver takes them: one with a number too large for it becomes a row that says nothing, so that the
+    program is a relaxation and every row keeps its place."""
+    wild = ~(np.abs(matrix.data) <= LARGEST)
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    lost = np.isnan(low) | np.isnan(high) | (low > LARGEST) | (high < -LARGEST)
+    lost[rows[wild]] = True
+    if not lost.any():
+        return matrix, low, high
+    matrix = matrix.copy()
+    matrix.data[lost[rows]] = 0.0
+    return matrix, np.where(lost, -np.inf, low), np.where(lost, np.inf, high)

@@ -163,16 +163,18 @@ class _Program:
 
     def solve(self, solver) -> tuple[Array | None, Choices, bool]:
         """The least point, the choices its multipliers stand for, and whether they claim that there is no point."""
-        from highspy import HighsModelStatus
+        from highspy import HighsModelStatus, HighsStatus
 
         count, columns = self.matrix.shape
         starts = np.arange(0, count * columns, columns, dtype=np.int32)
         index = np.tile(np.arange(columns, dtype=np.int32), count)
         infinite, kinds = np.full(count, np.inf), np.zeros(columns, dtype=np.int32)
-        solver.passModel(
+        passed = solver.passModel(
             columns, count, self.matrix.size, 2, 1, 0.0, self.cost, self.low, self.high, self.side, infinite,
             starts, index, self.matrix.ravel(), kinds,
         )  # fmt: skip
+        if passed == HighsStatus.kError:  # numbers too large for the solver, which keeps the program before
+            return None, self.choices(np.zeros(count)), False
         solver.run()
         status = solver.getModelStatus()
         if status == HighsModelStatus.kOptimal:

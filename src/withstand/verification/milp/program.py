@@ -15,6 +15,9 @@ Sparse = Any
 DENSE = 0.2
 """Share of nonzeros from which on a product is computed with full matrices."""
 
+ROUNDINGS = 8
+"""Roundings of the largest term that a bound of sums is lowered by."""
+
 LARGEST = 40_000_000
 """Numbers in the largest full matrix."""
 
@@ -213,13 +216,17 @@ class Program:
         """A lower bound of a form of size 1 from any multipliers of the rows [R], by weak duality in float64.
 
         What multipliers leave of the goal is taken at the columns' bounds (`high` in place of their own upper ones); a
-        multiplier of an infinite side counts 0.
+        multiplier of an infinite side counts 0. The sums' roundings are taken off, and numbers too large for float64
+        leave minus infinity.
         """
         high = self.high if high is None else high
-        side = np.where(dual > 0, self.row_low, self.row_high)
-        dual = np.where(np.isfinite(side), dual, 0.0)
-        rest = -(self.matrix.T @ dual)
-        rest[goal.matrix.indices] += goal.matrix.data
-        ends = np.where(rest > 0, self.low, high)
-        used = rest != 0
-        return float(goal.constant[0] + dual[dual != 0] @ side[dual != 0] + rest[used] @ ends[used])
+        with np.errstate(over="ignore", invalid="ignore"):
+            side = np.where(dual > 0, self.row_low, self.row_high)
+            dual = np.where(np.isfinite(side), dual, 0.0)
+            rest = -(self.matrix.T @ dual)
+            rest[goal.matrix.indices] += goal.matrix.data
+            ends = np.where(rest > 0, self.low, high)
+            at, used = dual != 0, rest != 0
+            terms = np.concatenate([goal.constant[:1], dual[at] * side[at], rest[used] * ends[used]])
+            bound = float(terms.sum() - ROUNDINGS * np.finfo(float).eps * np.abs(terms).sum())
+        return bound if bound < np.inf else -np.inf

@@ -74,7 +74,7 @@ class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         with torch.no_grad():
-            values = graph.trace(torch.zeros(1, *graph.input_shape, dtype=graph.dtype))
+            values = graph.trace(torch.zeros(1, *graph.input_shape, dtype=torch.float64))
         self.shapes = {name: value.shape[1:] for name, value in values.items()}
         self._constants: dict[str, Tensor | None] = {}
 
@@ -99,7 +99,7 @@ class _Reader:
     @torch.no_grad()
     def _back(self, target: str, places: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         shape = self.shapes[target]
-        units = torch.zeros(len(places), math.prod(shape), dtype=self.graph.dtype)
+        units = torch.zeros(len(places), math.prod(shape), dtype=torch.float64)
         units[torch.arange(len(places)), places] = 1.0
         rows, constant = {target: units.reshape(1, -1, *shape)}, units.new_zeros(1, len(places))
         for node in reversed(self.graph.nodes):
