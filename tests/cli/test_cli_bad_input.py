@@ -94,14 +94,6 @@ def linear():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 
 
-def half():
-    return linear().half()
-
-
-def double():
-    return linear().double()
-
-
 class Whole(torch.nn.Module):
     def forward(self, x):
         return x.flatten(1)[:, :10].long()
@@ -129,8 +121,6 @@ def fail():
 @pytest.mark.parametrize(
     ("factory", "word"),
     [
-        ("half", "float16"),
-        ("double", "float64"),
         ("Whole", "int64"),
         ("broken", "holds NaN in"),
         ("number", "returned int"),

@@ -10,8 +10,10 @@ def serve(pipe, threads):
     """Speak the worker's protocol, without torch."""
     pipe.send(("ready", None, time.process_time()))
     while True:
-        _, vnnlib, timeout, began, certificate = pipe.recv()
+        _, vnnlib, timeout, began, certificate, _ = pipe.recv()
         word = Path(vnnlib).stem.split("_")[0]
+        if word != "slow":
+            pipe.send(("understood", None, time.process_time()))
         if word == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == "exit":
@@ -21,7 +23,7 @@ def serve(pipe, threads):
             pipe.send(("decided", told, time.process_time()))
             if word == "crashed":
                 os._exit(7)
-        if word in ("hang", "proved"):
+        if word in ("hang", "proved", "slow"):
             while True:  # deaf to the time, as a long step in a library is
                 pass
         kind, content = "answered", {"result": word, "domains": 4, "bound": 0.5}
@@ -38,3 +40,8 @@ def serve(pipe, threads):
 def cannot_start(pipe, threads):
     """A worker that dies before it is ready."""
     os._exit(5)
+
+
+def never_ready(pipe, threads):
+    """A worker that takes longer to start than any question's time."""
+    time.sleep(60.0)

@@ -4,14 +4,16 @@ import time
 from pathlib import Path
 
 import misbehave
+import onnx
 import pytest
 
-from withstand.core.errors import ToolFault
+from withstand.core.errors import InputError, ToolFault
 from withstand.io.instances import Instance
 from withstand.io.results import Result
 from withstand.verification import instances as module
 from withstand.verification.instances import answer, answer_all, file_name
 from withstand.verification.score import is_wrong, score
+from withstand.verification.vnncomp import decide
 
 
 @pytest.fixture
@@ -65,15 +67,76 @@ def test_an_answer_a_little_late_is_still_heard(ask):
     assert (late.result.result, late.result.bound) == ("timeout", 0.5)
 
 
-def test_the_start_of_the_process_belongs_to_the_time_of_a_single_question(monkeypatch):
+def test_the_start_of_the_process_belongs_to_the_time_of_a_single_question(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "serve", misbehave.serve)
+    write_files(tmp_path, "unsat_0", GOOD)
     began = time.monotonic() - 5.0
-    told = answer(Instance("net.onnx", "unsat_0.vnnlib", Path(), 4.0), began).result
+    told = answer(Instance("net.onnx", "unsat_0.vnnlib", tmp_path, 4.0), began).result
     assert told.result == "timeout"
-    assert 5.0 <= told.seconds < 6.0
-    told = answer(Instance("net.onnx", "unsat_0.vnnlib", Path(), 60.0), began).result
+    assert 5.0 <= told.seconds < 8.0
+    told = answer(Instance("net.onnx", "unsat_0.vnnlib", tmp_path, 60.0), began).result
     assert told.result == "unsat"
     assert told.seconds > 5.0
+
+
+GOOD = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 0))(assert (<= X_0 1))(assert (<= Y_0 0))"
+
+
+def write_files(folder, name, text, data=None):
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [1, 1]) for end in "xy"]
+    net = onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", ends[:1], ends[1:]))
+    (folder / "net.onnx").write_bytes(net.SerializeToString() if data is None else data)
+    (folder / f"{name}.vnnlib").write_text(text)
+
+
+FAULTS = {
+    "a parenthesis": (GOOD + "(assert (<= Y_0 1)", None, "is never closed"),
+    "a word": (GOOD + "(assert (<= Y_0 one))", None, "neither a number"),
+    "another number of inputs": (GOOD + "(declare-const X_1 Real)", None, "declares 2 inputs, the network takes 1"),
+    "another number of outputs": (GOOD + "(declare-const Y_1 Real)", None, "speaks of 2 outputs, the network has 1"),
+    "no network": (GOOD, b"no network at all", "not a readable ONNX network"),
+}
+
+
+@pytest.mark.parametrize(("text", "data", "words"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("started", [False, True], ids=["slow to start", "slow to read"])
+def test_a_fault_of_the_files_is_told_though_the_worker_never_comes_to_read_them(
+    monkeypatch, tmp_path, text, data, words, started
+):
+    monkeypatch.setattr(module, "serve", misbehave.serve if started else misbehave.never_ready)
+    write_files(tmp_path, "slow_0", text, data)
+    instance = Instance("net.onnx", "slow_0.vnnlib", tmp_path, 0.2)
+    found = [answer(instance, time.monotonic())]
+    found += [outcome for _, outcome in answer_all([instance])] if started else []
+    for told in found:
+        assert (told.result.result, told.fault) == ("error", False)
+        assert words in told.reason
+        assert "\n" not in told.reason
+
+
+@pytest.mark.parametrize("missing", ["net.onnx", "slow_0.vnnlib"])
+def test_a_missing_file_is_told_whatever_the_start_takes(monkeypatch, tmp_path, missing):
+    monkeypatch.setattr(module, "serve", misbehave.never_ready)
+    write_files(tmp_path, "slow_0", GOOD)
+    (tmp_path / missing).unlink()
+    told = answer(Instance("net.onnx", "slow_0.vnnlib", tmp_path, 0.2), time.monotonic())
+    assert told.result.result == "error"
+    assert missing in told.reason
+
+
+def test_files_without_fault_time_out_where_the_start_takes_too_long(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "serve", misbehave.never_ready)
+    write_files(tmp_path, "slow_0", GOOD)
+    told = answer(Instance("net.onnx", "slow_0.vnnlib", tmp_path, 0.2), time.monotonic())
+    assert told.result.result == "timeout"
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+def test_time_limits_are_positive_numbers(tmp_path, timeout):
+    write_files(tmp_path, "q", GOOD)
+    with pytest.raises(InputError, match="no positive number"):
+        decide(tmp_path / "net.onnx", tmp_path / "q.vnnlib", timeout)
 
 
 def test_refusals_and_failures_are_errors_of_one_instance(ask):

@@ -165,3 +165,17 @@ def test_numbers_that_no_limit_needs_are_refused(tmp_path):
     for number in ("1e-999999999", "1e999999999", "0." + "1" * 5000):
         with pytest.raises(InputError, match=r"line 3: .*digits"):
             read_vnnlib(question(tmp_path / "q.vnnlib", [f"(>= X_0 {number})"], "(<= Y_0 0)"))
+
+
+def test_double_proves_what_the_rounding_of_float32_hides(tmp_path):
+    network = affine(tmp_path / "net.onnx", [[1.0]], [1e6])
+    vnnlib = question(tmp_path / "q.vnnlib", ["(>= X_0 0)", "(<= X_0 0.25)"], "(>= Y_0 1000000.3)")
+    assert decide(network, vnnlib).result == "unknown"
+    assert decide(network, vnnlib, double=True).result == "unsat"
+
+
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_double_finds_witnesses_that_the_float32_network_can_be_given(tmp_path, limits):
+    network = affine(tmp_path / "net.onnx", [[1.0]], [0.0])
+    vnnlib = question(tmp_path / "q.vnnlib", limits, "(>= Y_0 -5)")
+    confirm(network, vnnlib, decide(network, vnnlib, double=True))

@@ -24,7 +24,13 @@ COLUMNS = ("network", "question", "result", "known", "seconds", "CPU", "domains"
 
 
 def answer_list(
-    path: Path, timeout: float | None, results: Path | None, workers: int, certificates: Path | None, json: bool
+    path: Path,
+    timeout: float | None,
+    results: Path | None,
+    workers: int,
+    certificates: Path | None,
+    double: bool,
+    json: bool,
 ) -> None:
     """Answer the instances of a list that have no result yet, and print all of them with their totals.
 
@@ -43,7 +49,8 @@ def answer_list(
         left = [i for i, result in enumerate(found) if result is None]
         with _progress(len(instances), [r for r in found if r]) as progress:
             asked = [instances[i] for i in left]
-            for number, outcome in answer_all(asked, jobs=workers, certificates=certificates, begun=progress.begin):
+            how = {"jobs": workers, "certificates": certificates, "double": double}
+            for number, outcome in answer_all(asked, **how, begun=progress.begin):
                 found[left[number]] = outcome.result
                 faults += outcome.fault
                 if file is not None:

@@ -82,13 +82,13 @@ def verify(
             raise InputError("A list of questions (--instances) takes no --onnx, --vnnlib, MODEL, --data or --threat.")
         from withstand.cli.instances import answer_list
 
-        answer_list(instances, _seconds(budget), out, workers, certificates, json)
+        answer_list(instances, _seconds(budget), out, workers, certificates, double, json)
     elif onnx is not None or vnnlib is not None:
         if onnx is None or vnnlib is None or any(samples):
             raise InputError("A VNN-LIB question takes both --onnx and --vnnlib, and no MODEL, --data or --threat.")
         from withstand.cli.vnnlib import answer_question
 
-        answer_question(onnx, vnnlib, _seconds(budget), out, certificates, json, began=context.obj)
+        answer_question(onnx, vnnlib, _seconds(budget), out, certificates, json, double, began=context.obj)
     elif model and data and threat and export is not None:
         _export(model, data, threat, export, property, limit, _seconds(budget), json)
     elif model and data and threat:
@@ -102,11 +102,11 @@ def _check_fit(context: typer.Context) -> None:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     of_samples = {"limit", "property"}
-    of_proofs = {"method", "double", "device"}
+    of_proofs = {"method", "device"}
     if given & {"onnx", "vnnlib", "instances"}:
         what, stray = "questions in VNN-LIB", of_samples | of_proofs | (set() if "instances" in given else {"workers"})
     elif "export" in given:
-        what, stray = "questions to write", of_proofs | {"out", "workers", "certificates"}
+        what, stray = "questions to write", of_proofs | {"double", "out", "workers", "certificates"}
     else:
         what, stray = "samples", {"out", "workers"}
     if given & stray:

@@ -19,6 +19,7 @@ def answer_question(
     results: Path | None,
     certificates: Path | None,
     json: bool,
+    double: bool,
     began: float,
 ) -> None:
     """Print the answer, and write it to the file `results`, at most 5 % after the limit, all loading included.
@@ -32,7 +33,7 @@ def answer_question(
     if results is not None:
         results.touch()
     stored = certificates and certificates / f"{onnx.stem}-{vnnlib.stem}"
-    outcome = answer(Instance(str(onnx), str(vnnlib), Path(), limit), began, stored)
+    outcome = answer(Instance(str(onnx), str(vnnlib), Path(), limit), began, stored, double)
     result = outcome.result
     if result.result == "error":
         raise ToolFault(outcome.reason) if outcome.fault else InputError(outcome.reason)

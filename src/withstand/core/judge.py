@@ -186,7 +186,7 @@ class Judge:
         """What candidates are worth as points of a threat, the judge's own unless given. No verdict changes."""
         rows, x0, y = evidence.rows, self.x0[evidence.rows], self.y[evidence.rows]
         threat = (threat or self.threat).pick(rows, self.x0)
-        given = evidence.x.to(x0.dtype)
+        given = evidence.x if evidence.x.dtype == x0.dtype else threat.project(x0, evidence.x.to(x0.dtype))
         x = threat.deploy(x0, given)
         point = given if threat.rendered else x
         with torch.no_grad():

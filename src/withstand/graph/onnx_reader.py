@@ -12,6 +12,7 @@ from withstand.core.errors import InputError
 from withstand.graph.agreement import check_against_onnxruntime
 from withstand.graph.builder import Array, Builder, Unsupported, Value
 from withstand.graph.model import Model
+from withstand.graph.onnx_file import parse_onnx
 from withstand.graph.onnx_ops import Call, table
 from withstand.graph.replay import exported_rows
 from withstand.graph.simplify import simplify
@@ -33,28 +34,13 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     path = None if isinstance(source, bytes) else Path(source)
     name = name or (path.stem if path else "model")
     given = source if isinstance(source, bytes) else Path(source)
-    proto = _parse(given)
+    proto = parse_onnx(given)
     reading = Reading(proto, name)
     raw = reading.builder.graph(reading.result)
     graph = simplify(raw)
     if check:
         check_against_onnxruntime(proto, given, raw, graph, reading.views, name)
     return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=reading.notes)
-
-
-def _parse(source: bytes | Path) -> "onnx.ModelProto":
-    import onnx
-
-    what = "These bytes are" if isinstance(source, bytes) else f"'{source}' is"
-    if isinstance(source, Path) and not source.is_file():
-        raise InputError(f"There is no file '{source}', so give the path of an ONNX file.")
-    try:
-        proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
-    except Exception as error:
-        raise InputError(f"{what} not a readable ONNX network, so export the model again ({error}).") from error
-    if not proto.graph.node and not proto.graph.output:
-        raise InputError(f"{what} not an ONNX network, so export the model with torch.onnx.export.")
-    return proto
 
 
 class Reading:

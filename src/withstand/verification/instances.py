@@ -18,6 +18,7 @@ from typing import Any
 from withstand.core.errors import ToolFault
 from withstand.io.instances import Instance
 from withstand.io.results import Result
+from withstand.verification.refusal import Look
 from withstand.verification.worker import serve
 
 OVERRUN = 1.02
@@ -47,12 +48,13 @@ def answer_all(
     jobs: int = 1,
     threads: int | None = None,
     certificates: Path | None = None,
+    double: bool = False,
     begun: Callable[[Instance], None] = lambda instance: None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Answer instances, several at a time with several jobs; each comes with its number in the list as it ends.
 
-    threads: of torch in each worker (None: torch decides). certificates: the folder for proofs and witnesses. begun: is
-    told of every instance when its time begins to run.
+    threads: of torch in each worker (None: torch decides). certificates: the folder for proofs and witnesses. double:
+    as in `decide`. begun: is told of every instance when its time begins to run.
     """
     crew = [_Worker(threads) for _ in range(min(jobs, len(instances)))]
     waiting = list(reversed(range(len(instances))))
@@ -65,7 +67,7 @@ def answer_all(
                     number = waiting.pop()
                     begun(instances[number])
                     stored = certificates and certificates / file_name(instances[number])
-                    worker.ask(number, instances[number], stored, time.monotonic())
+                    worker.ask(number, instances[number], stored, double, time.monotonic())
             alive = [worker for worker in crew if worker.process is not None]
             wait([worker.pipe for worker in alive], min(worker.left for worker in alive))
             for worker in alive:
@@ -76,15 +78,15 @@ def answer_all(
             worker.stop()
 
 
-def answer(instance: Instance, began: float, certificate: Path | None = None) -> Outcome:
+def answer(instance: Instance, began: float, certificate: Path | None = None, double: bool = False) -> Outcome:
     """Answer one instance in a process of its own, whose start belongs to the instance's time.
 
-    began: when that time began, by `time.monotonic`. certificate: as in `decide`.
+    began: when that time began, by `time.monotonic`. certificate, double: as in `decide`.
     """
     worker = _Worker(None)
     worker.start()
     try:
-        worker.ask(0, instance, certificate, began)
+        worker.ask(0, instance, certificate, double, began)
         while (outcome := worker.hear()) is None:
             wait([worker.pipe], worker.left)
         return outcome
@@ -95,11 +97,14 @@ def answer(instance: Instance, began: float, certificate: Path | None = None) ->
 @dataclass
 class _Worker:
     """A process with a pipe, the instance it works on and its number in the list, and how much CPU time it had used
-    when it last spoke. decided: the fields of the result, once only its certificate is to be made."""
+    when it last spoke. decided: the fields of the result, once only its certificate is to be made. look: this process's
+    own at the files, until the worker has understood them."""
 
     threads: int | None
     instance: Instance | None = None
     decided: dict[str, Any] | None = None
+    look: Look | None = None
+    understood: bool = False
     number: int = -1
     ready: bool = False
     began: float = 0.0
@@ -137,10 +142,11 @@ class _Worker:
             return FOREVER
         return min(FOREVER, max(0.0, self.began + OVERRUN * self.instance.timeout - time.monotonic()))
 
-    def ask(self, number: int, instance: Instance, certificate: Path | None, began: float) -> None:
-        self.number, self.instance, self.began = number, instance, began
+    def ask(self, number: int, instance: Instance, certificate: Path | None, double: bool, began: float) -> None:
+        self.number, self.instance, self.began, self.understood = number, instance, began, False
+        self.look = None if self.ready else Look(instance)  # a worker that is ready reads files itself, at once
         with contextlib.suppress(ConnectionError):  # a dead process is seen when it is heard
-            self.pipe.send((instance.network, instance.question, instance.timeout, began, certificate))
+            self.pipe.send((instance.network, instance.question, instance.timeout, began, certificate, double))
 
     def hear(self) -> Outcome | None:
         """The outcome of the instance at hand, if there is one by now."""
@@ -149,6 +155,9 @@ class _Worker:
                 kind, content, spent = self.pipe.recv()
             except (EOFError, ConnectionError):
                 return self._died()
+            if kind == "understood":
+                self.understood = True
+                return None
             if kind == "decided":
                 self.decided = {**content, "seconds": self.elapsed}
                 return None
@@ -161,6 +170,8 @@ class _Worker:
             elapsed, used = self.elapsed, self.stop()
             if self.decided is not None:
                 return self._bare(used, "the time was over before it was checked")
+            if not self.understood and (refusal := (self.look or Look(self.instance)).refusal()):
+                return self._end(used, "error", elapsed, reason=refusal)
             return self._end(used, "timeout", elapsed, reason="the time was over, in the middle of a step")
         return None
 

@@ -42,10 +42,10 @@ def search(
 ) -> list[Verdict]:
     """Let verifiers work, one after the other, on the judge's open questions; return the verdicts on all of them.
 
-    graph: the network in the type of the judge's x0. budget: wall time (no limit unless given). rows: the questions to
-    work on (all unless given). proofs: one for each of the judge's questions, to be filled by the verifiers that write
-    certificates (`Proof.begun` says whether the last one did). enough: asked after each piece of evidence, ends the
-    search when true. nested: what the judge's questions share with those about other radii.
+    graph: the network, in whose type verifiers compute. budget: wall time (no limit unless given). rows: the questions
+    to work on (all unless given). proofs: one for each of the judge's questions, to be filled by the verifiers that
+    write certificates (`Proof.begun` says whether the last one did). enough: asked after each piece of evidence, ends
+    the search when true. nested: what the judge's questions share with those about other radii.
 
     Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search.
     """
@@ -80,7 +80,7 @@ def _drive(
     for proof in mine or ():
         proof.forget()
     threat, shared = judge.threat.pick(rows, judge.x0), None if nested is None else nested.pick(rows)
-    problem = Problem(graph, judge.x0[rows], judge.y[rows], threat, judge.property, mine, shared)
+    problem = Problem(graph, judge.x0[rows].to(graph.dtype), judge.y[rows], threat, judge.property, mine, shared)
     steps = prove_within_memory(verifier, problem)
     while not budget.spent:
         try:

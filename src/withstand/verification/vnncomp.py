@@ -1,5 +1,6 @@
 """Answers a VNN-LIB file about an ONNX network as VNN-COMP wants it: sat, unsat, timeout or unknown."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status, Verdict
 from withstand.core.registry import build
 from withstand.core.runner import run
+from withstand.graph.ir import Graph
 from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
 from withstand.verification.certificates import store_rows
@@ -66,7 +68,9 @@ def decide(
     *,
     verifiers: tuple[str, ...] | None = None,
     certificate: Path | None = None,
+    double: bool = False,
     decided: Callable[[Answer], None] = lambda answer: None,
+    understood: Callable[[], None] = lambda: None,
     read: Callable[[Path], Network] = read_network,
 ) -> Answer:
     """Answer whether the network has a counterexample to the VNN-LIB file.
@@ -74,23 +78,29 @@ def decide(
     timeout: wall time in seconds, reading included. verifiers: their texts, tried in order (unless given, those of
     `withstand.verification.portfolio`). certificate: the file, less its ending, in which to store the evidence:
     a witness in VNN-COMP's form ends in `.counterexample`, a checked proof in `.safetensors`, and those of several
-    regions lie in a folder without ending. An answer without such a file says why in `reason`. decided: is told of the
-    answer before its certificate is made, on which the answer does not depend. read: what reads the network, a cache
-    where many questions are about one. All regions are questions of one batch; one counterexample settles the file.
+    regions lie in a folder without ending. An answer without such a file says why in `reason`. double: bound a network
+    of float32 in float64; counterexamples stay inputs that it can be given. decided: is told of the answer before its
+    certificate is made, on which the answer does not depend. understood: is told when the files are read. read: what
+    reads the network, a cache where many questions are about one. All regions are questions of one batch; one
+    counterexample settles the file.
 
-    Raises InputError when a file cannot be read or does not fit the other.
+    Raises InputError when a file cannot be read or does not fit the other, or the timeout is no positive number.
     """
+    if timeout is not None and not timeout > 0:
+        raise InputError(f"The time limit {timeout} is no positive number of seconds; give for example 60.")
     budget = Budget(timeout)
     network = read(Path(onnx))
     kind = str(network.model.dtype).removeprefix("torch.")
     regions = read_vnnlib(vnnlib, network.model.input_shape, math.prod(network.model.output_shape), kind)
+    understood()
     if not regions:
         return Answer("unsat", budget.elapsed, math.inf)
     try:
         judge = _judge(network, regions)
         proofs = None if certificate is None else _proofs(network, judge)
         held = None if isinstance(proofs, str) else proofs
-        answer = _search(network, judge, regions, budget, verifiers, held)
+        graph = copy.deepcopy(network.graph).double() if double else network.graph
+        answer = _search(network, graph, judge, regions, budget, verifiers, held)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -111,17 +121,18 @@ def _proofs(network: Network, judge: Judge) -> list[Proof] | str:
 
 def _search(
     network: Network,
+    graph: Graph,
     judge: Judge,
     regions: list[Region],
     budget: Budget,
     verifiers: tuple[str, ...] | None,
     proofs: list[Proof] | None,
 ) -> Answer:
-    chosen = verifiers or portfolio(network.graph, judge.threat, timed=budget.seconds is not None).verifiers
+    chosen = verifiers or portfolio(graph, judge.threat, timed=budget.seconds is not None).verifiers
     if "input-split" not in chosen:  # which attacks by itself
         _attack(judge, budget.share(ATTACK_SHARE))
     built = [build("verifier", text) for text in chosen]
-    verdicts = search(judge, network.graph, built, budget, proofs=proofs, enough=lambda: _refuted(judge))
+    verdicts = search(judge, graph, built, budget, proofs=proofs, enough=lambda: _refuted(judge))
     return _answer(verdicts, regions, network, budget)
 
 

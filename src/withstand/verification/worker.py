@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl."""
 
+LEAST = 1e-3
+"""Seconds that a question is given whose time is over before it is read: a fault of its files is told all the same."""
+
 NETWORKS = 64
 """Networks that a worker keeps in memory, the latest asked about."""
 
 
 def serve(pipe: Connection, threads: int | None) -> None:
-    """Answer tasks (onnx, vnnlib, timeout, when it began, certificate) until the pipe closes. Interrupts are the
-    parent's to handle, and with the parent this process ends.
+    """Answer tasks (onnx, vnnlib, timeout, when it began, certificate, double) until the pipe closes. Interrupts are
+    the parent's to handle, and with the parent this process ends.
 
     Sends ("ready", CPU seconds so far), then for every task (kind, its content, CPU seconds so far), where kind is
-    `answered` (with the fields of a result), `refused` (a sentence of bad input) or `failed` (a traceback). Where a
-    certificate is wanted ("decided", the fields of the result without it, CPU seconds so far) may come first.
+    `answered` (with the fields of a result), `refused` (a sentence of bad input) or `failed` (a traceback). Before that
+    comes ("understood", None, CPU seconds so far) once the files are read, and where a certificate is wanted there may
+    come ("decided", the fields of the result without it, CPU seconds so far).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_the_parent()
@@ -51,10 +55,14 @@ def serve(pipe: Connection, threads: int | None) -> None:
     def decided(answer: "Answer") -> None:
         pipe.send(("decided", _fields(answer), time.process_time()))
 
+    def understood() -> None:
+        pipe.send(("understood", None, time.process_time()))
+
+    answer = partial(decide, read=read, decided=decided, understood=understood)
     with contextlib.suppress(EOFError, ConnectionError):
         pipe.send(("ready", None, time.process_time()))
         while True:
-            kind, content = _answer(partial(decide, read=read, decided=decided), *pipe.recv())
+            kind, content = _answer(answer, *pipe.recv())
             pipe.send((kind, content, time.process_time()))
 
 
@@ -73,10 +81,11 @@ def _answer(
     timeout: float | None,
     began: float,
     certificate: Path | None,
+    double: bool,
 ) -> tuple[str, Any]:
-    left = None if timeout is None else timeout - (time.monotonic() - began)
+    left = None if timeout is None else max(LEAST, timeout - (time.monotonic() - began))
     try:
-        answer = decide(onnx, vnnlib, left, certificate=certificate)
+        answer = decide(onnx, vnnlib, left, certificate=certificate, double=double)
     except InputError as error:
         return "refused", " ".join(str(error).split())
     except Exception:

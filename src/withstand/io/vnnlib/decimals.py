@@ -2,17 +2,16 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-import numpy as np
-
 from withstand.core.errors import InputError
 
-LARGEST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}
+LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}
 """The largest number of each type that a network's inputs can have."""
 
 LONGEST = 4000
@@ -72,6 +71,8 @@ def decimal_within(value: float, low: Limit, high: Limit, type: str) -> str | No
     The value's own shortest decimal if that will do; else one of a double within the limits, where there is such a
     double; else a decimal between the limits that only rounds to it, such as the limit itself. None: there is none.
     """
+    import numpy as np
+
     kind, rounded = np.dtype(type).type, None
     with np.errstate(over="ignore"):
         for text in _candidates(value, low, high):
