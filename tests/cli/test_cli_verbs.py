@@ -23,7 +23,7 @@ def test_attack_in_words(withstand: Command) -> None:
     done = withstand("attack", *HARD, "--attack", "pgd:steps=5")
     assert done.code == 0, done.err
     assert "pgd:steps=5" in done.out
-    assert "of 4 samples are robust" in done.out
+    assert "of 4 samples survive all attacks" in done.out
 
 
 @pytest.mark.parametrize("method", ["ibp", "crown", "zonotope"])

@@ -19,7 +19,7 @@ from withstand.reporting.words import headline
 
 COUNTS = Counts(proved=931, refuted=41, unknown=16, invalid=12)
 SENTENCE = (
-    "At linf 0.1, between 93.1 % and 94.7 % of 1,000 samples are robust: "
+    "At linf 0.1, at most 94.7 % of 1,000 samples survive, at least 93.1 % surely do: "
     "931 proved, 41 refuted, 16 unknown, 12 wrong when clean."
 )
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'&{{ 7*7 }}'
@@ -67,7 +67,8 @@ def test_the_verb_is_the_function() -> None:
 
 def test_the_headline_and_the_range_are_the_record(plain: Page) -> None:
     assert SENTENCE in plain.text
-    assert "93.1 % certified, by proof ≤ true robust accuracy ≤ 94.7 % attacked, by witness" in plain.text
+    low, high = "93.1 % surely survive (certified: proved)", "94.7 % survive at most (attacked: nothing broke them)"
+    assert f"{low} ≤ true share that survives ≤ {high}" in plain.text
     assert "between 91.1 % and 96.7 % with 95 % confidence" in plain.text
     for fact in ("931 proved", "16 unknown", "41 refuted", "12 wrong when clean", "123,456", "12.2 s", "56.1 s"):
         assert fact in plain.text
@@ -183,7 +184,7 @@ def test_missing_or_foreign_witness_files_are_passed_over(tmp_path: Path) -> Non
 
 def test_a_threat_without_radius_has_no_curve(tmp_path: Path) -> None:
     page = Page(report(make_run(tmp_path / "run", COUNTS, threat="box")))
-    assert "At box, between" in page.text
+    assert "At box, at most" in page.text
     assert "No curve" in page.text
 
 
@@ -194,7 +195,7 @@ def test_exactly_is_said_where_the_jaws_meet(tmp_path: Path) -> None:
 
 def test_a_run_of_version_1_still_renders(tmp_path: Path) -> None:
     page = Page(report(OLD, tmp_path / "old.html"))
-    assert "At linf 0.25, between 33.3 % and 66.7 % of 3 samples are robust" in page.text
+    assert "At linf 0.25, at most 66.7 % of 3 samples survive, at least 33.3 % surely do" in page.text
     assert "apgd" in page.text
 
 

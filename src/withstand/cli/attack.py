@@ -110,4 +110,7 @@ def _upper(result: "Attacked") -> str:
     if result.attacked_accuracy is None:
         return f"the upper end is not measured: no attack came to look at some of the {result.n} samples."
     share = percent(result.attacked_accuracy)
-    return f"at most {share} of {result.n} samples are robust, after every attack's replayed witnesses."
+    return (
+        f"at most {share} of {result.n} samples survive all attacks; the others are refuted by replayed witnesses, or "
+        "wrong when clean."
+    )

@@ -34,8 +34,12 @@ def only_results_on_stdout() -> Iterator[None]:
         yield
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], colours: Sequence[int | None] | None = None
+) -> None:
     """A table on stdout: drawn on a terminal, aligned columns otherwise. Numbers stand to the right.
+
+    colours: of the first cell of each row where the table is drawn, of 256.
 
     Where a line is not wide enough for it (that of the terminal, or COLUMNS), every row has a paragraph of its own, so
     that no word is cut.
@@ -48,7 +52,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         return
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     if drawn:
-        _draw(columns, texts, right)
+        _draw(columns, texts, right, colours or [None] * len(texts))
         return
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
@@ -76,7 +80,7 @@ def _print_paragraphs(columns: Sequence[str], texts: list[list[str]], room: int)
         typer.echo(line)
 
 
-def _draw(columns: Sequence[str], texts: list[list[str]], right: list[bool]) -> None:
+def _draw(columns: Sequence[str], texts: list[list[str]], right: list[bool], colours: Sequence[int | None]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -84,8 +88,9 @@ def _draw(columns: Sequence[str], texts: list[list[str]], right: list[bool]) -> 
     table = Table(header_style="bold")
     for name, number in zip(columns, right, strict=True):
         table.add_column(name, justify="right" if number else "left")
-    for line in texts:
-        table.add_row(*map(Text, line))
+    for (first, *others), colour in zip(texts, colours, strict=True):
+        style = "" if colour is None else f"color({colour})"
+        table.add_row(Text(first, style=style), *map(Text, others))
     Console().print(table)
 
 

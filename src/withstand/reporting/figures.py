@@ -11,10 +11,9 @@ from withstand.reporting.run import Run
 from withstand.reporting.smoothed import SmoothedRun
 from withstand.reporting.words import percent
 
-CERTIFIED, ATTACKED, GAP, SMOOTHED, INK = "#0072b2", "#d55e00", "#56b4e9", "#cc79a7", "#010203"
+CERTIFIED, GAP, SMOOTHED, INK = "#0072b2", "#56b4e9", "#cc79a7", "#010203"
 _OF_PAGE = {
     CERTIFIED: "var(--blue)",
-    ATTACKED: "var(--vermillion)",
     GAP: "var(--sky)",
     SMOOTHED: "var(--purple)",
     INK: "currentColor",
@@ -131,16 +130,16 @@ def _draw(axes, points: list[CurvePoint], labels: bool = True) -> None:
     hair = 1e-9 * radii[-1]
     fine = [r + side for r in radii for side in (-hair, hair)][1:-1]
     axes.fill_between(fine, _before(fine, radii, low), _after(fine, radii, high), color=GAP, alpha=0.3, linewidth=0)
-    axes.step(radii, high, where="post", color=ATTACKED, linewidth=1.6)
+    axes.step(radii, high, where="post", color=INK, linewidth=1.6)
     axes.step(radii, low, where="pre", color=CERTIFIED, linewidth=1.6)
-    axes.plot(radii, high, "v", color=ATTACKED, markersize=6.5)
+    axes.plot(radii, high, "v", color=INK, markersize=6.5)
     axes.plot(radii, low, "^", color=CERTIFIED, markersize=6.5)
     axes.margins(x=0.02)
     axes.locator_params(axis="x", nbins=6 if labels else 4)
     if labels:
         middle, apart = (low[-1] + high[-1]) / 2, max(high[-1] - low[-1], 0.09) / 2
         middle = min(max(middle, apart), 1 - apart)
-        for name, share, colour in (("attacked", middle + apart, ATTACKED), ("certified", middle - apart, CERTIFIED)):
+        for name, share, colour in (("at most", middle + apart, INK), ("surely", middle - apart, CERTIFIED)):
             _label(axes, name, (radii[-1], share), (11, 0), colour, va="center", fontweight="bold")
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from withstand.core.errors import InputError
 from withstand.reporting import figures, harden, smoothed, words
+from withstand.reporting.classes import by_class
 from withstand.reporting.harden import Training, is_training, read_training
+from withstand.reporting.next_steps import next_steps
 from withstand.reporting.run import Run, read_run
 from withstand.reporting.smoothed import SmoothedRun, is_smoothed, read_smoothed
 from withstand.reporting.table import methods, table
+from withstand.reporting.threat_words import threat_in_words
 from withstand.reporting.training_curves import training_curves
 from withstand.reporting.witnesses import galleries, worst
 
@@ -68,6 +71,9 @@ def render(run: Run) -> str:
         galleries=galleries(run),
         table=table(run),
         methods=methods(run),
+        threat_words=threat_in_words(run.ball, run.record.input_shape),
+        classes=by_class(run),
+        steps=next_steps(run),
     )
 
 

@@ -1,13 +1,13 @@
 """The curves of a training run: loss and accuracies on validation over the epochs."""
 
 from withstand.core.harden_records import EpochRecord
-from withstand.reporting.figures import ATTACKED, CERTIFIED, INK, SMOOTHED, Figure, drawn
+from withstand.reporting.figures import CERTIFIED, INK, SMOOTHED, Figure, drawn
 from withstand.reporting.harden import Training
 
 ACCURACIES = (
-    ("clean", "clean", CERTIFIED, "o-"),
-    ("pgd", "PGD", ATTACKED, "v-"),
-    ("fgsm", "one step", INK, "s:"),
+    ("clean", "clean", INK, "o-"),
+    ("pgd", "left by PGD", INK, "v--"),
+    ("fgsm", "left by one step", INK, "s:"),
     ("interval", "proved by intervals", CERTIFIED, "^:"),
     ("smoothed", "vote under noise", SMOOTHED, "D-"),
 )
@@ -29,7 +29,7 @@ def training_curves(training: Training) -> Figure | None:
         return None
     from matplotlib.figure import Figure as Canvas
 
-    drawing = Canvas(figsize=(9.2, 3.0), layout="constrained")
+    drawing = Canvas(figsize=(9.2, 3.3), layout="constrained")
     left, right = drawing.subplots(1, 2)
     at = [one.epoch for one in epochs]
     left.plot(at, [one.loss for one in epochs], color=INK, linewidth=1.5, marker="o", markersize=3)
@@ -46,7 +46,7 @@ def training_curves(training: Training) -> Figure | None:
     if training.record.best_epoch is not None:
         right.axvline(training.record.best_epoch, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         right.annotate("best", (training.record.best_epoch, 0), (4, 4), textcoords="offset points", color=INK)
-    right.legend(loc="lower right", frameon=False, labelcolor="linecolor", fontsize=9)
+    drawing.legend(loc="outside lower right", ncols=len(ACCURACIES), frameon=False, labelcolor="linecolor", fontsize=9)
     for axes in (left, right):
         _dress(axes)
     return Figure(drawn(drawing), _sentence(epochs, training.record.best_epoch))

@@ -15,7 +15,7 @@ MEANING = {
     "refuted": "A witness inside the threat violates the property, and it was replayed before it counted.",
     "invalid": "The property fails on the clean input already; counted in accuracy, never as attacked.",
     "certified accuracy": "Share of all samples that are proved: a lower end for the true robust accuracy.",
-    "attacked accuracy": "Share of all samples that are neither refuted nor wrong when clean: an upper end for it.",
+    "attacked accuracy": "Share of all samples that survive every attack: an upper end for it.",
     "margin": "How far the outputs are from violating the property: above zero it holds, at or below it is violated.",
     "bound": "The best proven lower bound on the margin over the whole threat.",
     "witness": "A stored input inside the threat that violates the property.",
@@ -88,22 +88,23 @@ def headline(run: Run) -> str:
     if s is None:
         return f"At {run.threat}, no sample is finished yet."
     low, high = percent(s.certified_accuracy, s.n, "low"), percent(s.attacked_accuracy, s.n, "high")
-    noun = "sample is" if s.n == 1 else "samples are"
+    noun, survive, do = ("sample", "survives", "does") if s.n == 1 else ("samples", "survive", "do")
     c = s.counts
     if s.attacked_accuracy is None:
-        return _without_upper_end(run, s, low, noun)
+        return _without_upper_end(run, s, low, f"{noun} surely {survive}")
     if run.record.plan.verb == "attack":
         found = f"{c.refuted:,} refuted, {c.unknown:,} not, {c.invalid:,} wrong when clean"
-        return f"At {run.threat}, at most {high} of {s.n:,} {noun} robust: {found}; nothing was proved."
+        return f"At {run.threat}, at most {high} of {s.n:,} {noun} {survive}: {found}; nothing was proved."
     parts = f"{c.proved:,} proved, {c.refuted:,} refuted, {c.unknown:,} unknown, {c.invalid:,} wrong when clean"
-    amount = f"between {low} and {high}" if c.unknown else f"exactly {percent(s.certified_accuracy, s.n)}"
-    return f"At {run.threat}, {amount} of {s.n:,} {noun} robust: {parts}."
+    if not c.unknown:
+        return f"At {run.threat}, exactly {percent(s.certified_accuracy, s.n)} of {s.n:,} {noun} {survive}: {parts}."
+    return f"At {run.threat}, at most {high} of {s.n:,} {noun} {survive}, at least {low} surely {do}: {parts}."
 
 
-def _without_upper_end(run: Run, s: Summary, low: str, noun: str) -> str:
+def _without_upper_end(run: Run, s: Summary, low: str, surely: str) -> str:
     """The run in a sentence where no attack came to look at some samples."""
     c = s.counts
-    proved = "nothing was proved" if run.record.plan.verb == "attack" else f"at least {low} of {s.n:,} {noun} robust"
+    proved = "nothing was proved" if run.record.plan.verb == "attack" else f"at least {low} of {s.n:,} {surely}"
     return (
         f"At {run.threat}, {proved}; the upper end is not measured: no attack looked at {s.unattacked:,} of "
         f"{c.unknown:,} unknown; {c.proved:,} proved, {c.refuted:,} refuted, {c.invalid:,} wrong when clean."
