@@ -40,7 +40,7 @@ POSITIVE = ("log", "sqrt", "reciprocal")
 WIDEST = 12
 """Elements of the largest inner value."""
 
-SCALES = [1.0] * 8 + [0.0, 1e-3, 30.0, 1e3, 1e6, 1e-8]
+SCALES = [1.0] * 30 + [0.0, 1e-3, 30.0, 1e3, 1e6, 1e-8]
 """Sizes of weights: mostly as in a trained network, sometimes none, huge or tiny."""
 
 
