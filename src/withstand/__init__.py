@@ -3,7 +3,7 @@
 The verbs of the command line are functions here: `audit`, `attack`, `verify`, `radius`, `smooth`, `harden`, `masking`,
 `risk`, `theory`, `doctor`, `replay`, `check`, `report` and `ls`. `closest` bounds the distance of the nearest violation
 by mixed-integer programs, and `lipschitz_constants` how much outputs can change; `bpda` lets attacks see through layers
-without a useful gradient; `out[3] > out[other]` is a property.
+without a useful gradient; `out[3] > out[other]` is a property. `factory` marks a function that makes a model.
 """
 
 from importlib import import_module
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from withstand.auditing.theory import theory
     from withstand.core.outputs import other, out
     from withstand.graph.bpda import bpda
+    from withstand.io.callables import factory
     from withstand.io.witness import replay
     from withstand.reporting.page import report
 
@@ -37,6 +38,7 @@ __all__ = [
     "check",
     "closest",
     "doctor",
+    "factory",
     "harden",
     "lipschitz_constants",
     "ls",
@@ -59,6 +61,7 @@ _HOME = {
     "check": "withstand.auditing.check",
     "closest": "withstand.auditing.closest",
     "doctor": "withstand.auditing.doctor",
+    "factory": "withstand.io.callables",
     "harden": "withstand.auditing.harden",
     "lipschitz_constants": "withstand.auditing.lipschitz",
     "ls": "withstand.auditing.listing",

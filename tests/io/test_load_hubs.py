@@ -54,8 +54,8 @@ def test_hugging_face_classifiers_give_logits(monkeypatch):
         do_normalize=True, image_mean=[0.5] * 3, image_std=[0.25] * 3, size={"height": 2, "width": 5}
     )
     transformers = SimpleNamespace(
-        AutoModelForImageClassification=SimpleNamespace(from_pretrained=lambda name: Network()),
-        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name: processor),
+        AutoModelForImageClassification=SimpleNamespace(from_pretrained=lambda name, trust_remote_code: Network()),
+        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name, trust_remote_code: processor),
     )
     monkeypatch.setitem(sys.modules, "transformers", transformers)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

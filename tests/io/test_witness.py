@@ -14,6 +14,7 @@ from withstand.core.errors import InputError
 from withstand.io import margins
 from withstand.io.properties import load_property
 from withstand.io.witness import Witness, load_witness, replay
+from withstand.io.written import Written
 
 X0 = np.array([0.5, 0.5], dtype=np.float32)
 
@@ -217,7 +218,9 @@ def test_margins_in_numpy_are_those_of_the_properties(text: str) -> None:
     y = {"labels": (OUTPUTS > 0.2).long(), "class": torch.arange(30) % 5, "values": OUTPUTS + 0.1}[property.reads]
     for row in range(30):
         outputs, target = OUTPUTS[row].numpy(), y[row].numpy()
-        assert margins.margin(text, outputs, target) == pytest.approx(float(property.margin(OUTPUTS, y)[row]))
+        assert margins.margin(Written(text, "w.npz"), outputs, target) == pytest.approx(
+            float(property.margin(OUTPUTS, y)[row])
+        )
         assert margins.answer(text, outputs) == float(property.answer(OUTPUTS)[row])
         assert margins.label(text, target) == float(property.label(y)[row])
 

@@ -42,6 +42,7 @@ from withstand.core.registry import build
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
+from withstand.io.written import Written
 
 BLOCK = 128
 """Samples settled together, at most."""
@@ -108,6 +109,7 @@ def audit(
     plan: Plan | str | PathLike[str] | None = None,
     batch: int | None = None,
     progress: Listener | None = None,
+    trust: bool = False,
 ) -> Audit:
     """Close both jaws on a model's robustness: what is proved from below, what is refuted from above.
 
@@ -117,7 +119,8 @@ def audit(
     plan is resumed, whatever its budget was: what time kept from its end is gone on with. workers: processes.
     certificates: whether to store those of proofs. plan: a saved plan (or its file), which fills in limit, budget,
     seed, property and certificates where they are None (unless given: all samples, no end, 0, argmax, no).
-    batch: samples settled together; it changes no result. progress: called with each event.
+    batch: samples settled together; it changes no result. progress: called with each event. trust: code that the plan
+    names may run, if it is declared (see `withstand.factory`).
 
     Ctrl-C ends the audit early with a valid folder and the state "partial", as does the end of the time.
 
@@ -132,9 +135,10 @@ def audit(
     names = name_of_source(model), name_of_source(data)
     asked = None if property is None else str(property)
     agreed = make_plan(
-        *names, threat, asked, limit=limit, seed=seed, budget=budget, certificates=certificates, base=plan
+        *names, threat, asked, limit=limit, seed=seed, budget=budget, certificates=certificates, base=plan, trust=trust
     )
-    with pose(model, data, threat, agreed.property, limit=agreed.limit, device=device) as question:
+    law = Written(agreed.property, "The plan", trust) if property is None else agreed.property
+    with pose(model, data, threat, law, limit=agreed.limit, device=device) as question:
         folder = RunFolder(out or default_folder(names[0], names[1], _slug(agreed, question), agreed.seed))
         folder.open()
         try:

@@ -26,6 +26,7 @@ from withstand.core.registry import build, describe
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
+from withstand.io.written import Written
 from withstand.verification.proof import proofs_of
 from withstand.verification.search import search
 
@@ -50,12 +51,19 @@ class Rechecked:
         return {**asdict(self), "ok": self.ok}
 
 
-def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "DataLike | None" = None) -> Rechecked:
+def check(
+    run: str | PathLike[str],
+    model: "ModelLike | None" = None,
+    data: "DataLike | None" = None,
+    *,
+    trust: bool = False,
+) -> Rechecked:
     """Check a run folder without trusting the run: every figure, witness and proof is computed again.
 
-    model, data: needed where the run was on objects in memory; otherwise those that its plan names.
+    model, data: needed where the run was on objects in memory; otherwise those that its plan names. trust: code that
+    the run's files name may run, if it is declared (see `withstand.factory`).
 
-    Raises InputError when the folder is no run, or model or data cannot be loaded.
+    Raises InputError when the folder is no run, it names code and is not trusted, or model or data cannot be loaded.
     """
     folder = RunFolder(run)
     record = folder.read_run()
@@ -63,16 +71,17 @@ def check(run: str | PathLike[str], model: "ModelLike | None" = None, data: "Dat
         raise InputError(f"{folder.path} is no run folder (it has no run.json); give the folder of an audit.")
     samples = folder.read_samples()
     plan = record.plan
-    deployed = folder.path / "model.onnx"
-    source = model if model is not None else (deployed if deployed.is_file() else plan.model)
+    deployed, said = folder.path / "model.onnx", str(folder.run_file)
+    own = deployed if deployed.is_file() else Written(plan.model, said, trust)
+    source = own if model is None else model
     given = plan.data if data is None else data
-    with pose(source, given, plan.threat, plan.property, limit=plan.limit) as whole:
+    with pose(source, given, plan.threat, Written(plan.property, said, trust), limit=plan.limit) as whole:
         question = without_first(whole, plan.skip)
         failures = [*_recount(record, samples), *_same_question(record, question, source is not deployed)]
         proved = [sample for sample in samples if sample.status == "proved"]
         claims = [claim for sample in samples for claim in _claims(sample)]
         for claim in claims:
-            failures += _witness(folder.path, claim, question)
+            failures += _witness(folder.path, claim, question, trust)
         failures += _attacks(samples)
         failures += [] if plan.draws > 1 else _clean(samples, question)
         certified = [sample for sample in proved if sample.certificate is not None]
@@ -154,14 +163,14 @@ def _clean(samples: list[SampleRecord], question: Question) -> Iterator[str]:
                 yield f"Sample {sample.id} is recorded as {sample.status}, but its clean margin is {margin:.4g}."
 
 
-def _witness(folder: Path, claim: _Claim, question: Question) -> Iterator[str]:
+def _witness(folder: Path, claim: _Claim, question: Question, trust: bool) -> Iterator[str]:
     name = claim.name
     if claim.file is None or not (folder / claim.file).is_file():
         yield f"{name} is missing."
         return
     try:
         held = load_witness(folder / claim.file)
-        told = replay(folder / claim.file, question.model)
+        told = replay(folder / claim.file, question.model, trust=trust)
     except InputError as error:
         yield f"{name} cannot be replayed: {error}"
         return

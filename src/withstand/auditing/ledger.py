@@ -17,13 +17,14 @@ from withstand.core.records import EndedBy, Plan, RunRecord, SampleRecord, Secon
 from withstand.core.tally import count
 from withstand.graph.model import Model
 from withstand.io.witness import Witness
+from withstand.io.written import Written
 
 State = Literal["running", "partial", "complete"]
 
 
 def name_of_source(source: Any) -> str:
     """What a plan calls a model or data: the user's own words, or the name of an object in memory."""
-    if isinstance(source, str | PathLike):
+    if isinstance(source, str | PathLike | Written):
         return str(source).strip()
     if isinstance(source, tuple | list):
         return "arrays"

@@ -13,6 +13,7 @@ from withstand.core.registry import build, build_attack, suggest
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.io.properties import load_property
+from withstand.io.written import Written
 
 ATTACKS = (
     *("noise", "rotate-translate", "pgd:steps=20", "greedy-pixels", "worst:queries=0"),
@@ -41,17 +42,21 @@ def make_plan(
     budget: float | str | None = None,
     certificates: bool | None = None,
     base: Plan | str | PathLike[str] | None = None,
+    trust: bool = False,
 ) -> Plan:
     """A checked plan. base: a plan (or its file) for everything that is None here. Without one, property is `argmax`,
-    seed 0, and there is no limit and no budget.
+    seed 0, and there is no limit and no budget. trust: code that the base names may run.
 
-    Raises InputError when the base cannot be read, a method is unknown, does not work in the threat's norm or needs a
-    loss that the property does not offer, or the threat or the property has no text that reads back.
+    Raises InputError when the base cannot be read or names code and is not trusted, a method is unknown, does not work
+    in the threat's norm or needs a loss that the property does not offer, or the threat or the property has no text
+    that reads back.
     """
+    where = "The plan" if base is None or isinstance(base, Plan) else f"The plan {base}"
     if base is not None and not isinstance(base, Plan):
         base = load_plan(base)
-    text = property if property is not None else "argmax" if base is None else base.property
-    norm, losses = _norm(threat), load_property(text).losses
+    said = Written("argmax" if base is None else base.property, where, trust) if property is None else property
+    text = str(said)
+    norm, losses = _norm(threat), load_property(said).losses
     if base is None:
         attacks = [text for text in ATTACKS if misfit(build("attack", text), norm, losses) is None]
         base = Plan(model="", data="", threat="", attacks=attacks, verifiers=list(VERIFIERS), curve=list(CURVE))

@@ -20,6 +20,7 @@ from withstand.graph.replay import OnnxSession
 from withstand.io.data import Data, DataLike, arrange, check_labels, label_sets, load_data, sides_of
 from withstand.io.models import ModelLike, load_model
 from withstand.io.properties import load_property
+from withstand.io.written import Written
 
 
 class Replay:
@@ -74,7 +75,7 @@ def pose(
     model: ModelLike,
     data: DataLike,
     threat: str | Threat,
-    property: str | Property = "argmax",
+    property: str | Property | Written = "argmax",
     *,
     limit: int | None = None,
     device: str = "cpu",

@@ -14,6 +14,13 @@ from withstand.core.errors import InputError
 if TYPE_CHECKING:
     from withstand.core.records import Plan
 
+Certificates = Annotated[
+    bool | None,
+    typer.Option(
+        "--certificates/--no-certificates", help="Store certificates of proofs, which a small program checks."
+    ),
+]
+
 
 def audit(
     model: options.ModelOrNone = None,
@@ -34,12 +41,8 @@ def audit(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Take what is not given here from a saved plan.")
     ] = None,
-    certificates: Annotated[
-        bool | None,
-        typer.Option(
-            "--certificates/--no-certificates", help="Store certificates of proofs, which a small program checks."
-        ),
-    ] = None,
+    certificates: Certificates = None,
+    trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
     """Find out what a model withstands, from both sides.
@@ -48,23 +51,26 @@ def audit(
     The same command again, with more time if need be, resumes the run. Ctrl-C leaves a valid partial run.
     """
     import withstand
+    from withstand.io.written import Written
 
     with only_results_on_stdout():
-        agreed = _agree(model, data, threat, property, limit, seed, budget, certificates, plan)
+        agreed = _agree(model, data, threat, property, limit, seed, budget, certificates, plan, trust)
         if save_plan is not None:
             from withstand.auditing.plan import save_plan as save
 
             save(agreed, save_plan)
         with progress() as tell:
             result = withstand.audit(
-                agreed.model,
+                model or Written(agreed.model, f"The plan {plan}", trust),
                 agreed.data,
                 threat=agreed.threat,
+                property=property,
                 out=out,
                 device=device,
                 workers=workers,
                 plan=agreed,
                 progress=tell,
+                trust=trust,
             )
         withstand.report(result.run_dir)
     if json:
@@ -85,6 +91,7 @@ def _agree(
     budget: str | None,
     certificates: bool | None,
     plan: Path | None,
+    trust: bool,
 ) -> "Plan":
     """The plan that the command line asks for, on top of a saved one where there is one."""
     from withstand.auditing.plan import load_plan, make_plan
@@ -95,5 +102,11 @@ def _agree(
     if not (model and data and threat):
         raise InputError("Name MODEL, --data and --threat, or a saved plan with --plan that holds them.")
     return make_plan(
-        model, data, threat, property, limit=limit, seed=seed, budget=budget, certificates=certificates, base=base
+        *(model, data, threat, property),
+        limit=limit,
+        seed=seed,
+        budget=budget,
+        certificates=certificates,
+        base=plan,
+        trust=trust,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from withstand.cli.options import Json
+from withstand.cli.options import Json, Trust
 from withstand.cli.output import only_results_on_stdout, print_json
 from withstand.core.errors import InputError
 
@@ -24,6 +24,7 @@ def check(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DATA", help="The data, where the run was on arrays in memory.")
     ] = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Compute again what a run folder or a certificate claims.
@@ -43,7 +44,7 @@ def check(
     import withstand
 
     with only_results_on_stdout():
-        result = withstand.check(path, model, data)
+        result = withstand.check(path, model, data, trust=trust)
     if json:
         print_json(result.to_json())
     else:

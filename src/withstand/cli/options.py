@@ -89,6 +89,12 @@ SeedOrNone = Annotated[
     int | None, typer.Option("--seed", metavar="S", help="Seed of every random choice. Unless given, the plan's, or 0.")
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="Where torch computes: cpu, cuda, cuda:1 ...")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Code that the file names may run: classes, and functions marked by withstand.factory."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 
 _PARAMETER = re.compile(r"\s*\w+\s*=")

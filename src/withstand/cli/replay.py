@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from withstand.cli.options import Json
+from withstand.cli.options import Json, Trust
 from withstand.cli.output import print_json
 
 
@@ -18,6 +18,7 @@ def replay(
         str | None,
         typer.Option("--model", metavar="MODEL", help="net.onnx; unless given, the model of the run."),
     ] = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Run a stored witness through a model in onnxruntime, without torch.
@@ -26,7 +27,7 @@ def replay(
     """
     import withstand
 
-    answer = withstand.replay(file, model)
+    answer = withstand.replay(file, model, trust=trust)
     if json:
         print_json(answer.to_json())
     else:

@@ -1,48 +1,51 @@
 """Modules built by the user's own Python: `package.module:factory?arg=1&weights=file.safetensors`."""
 
 import ast
-import importlib
 import inspect
 import json
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from withstand.core.errors import InputError
-from withstand.core.registry import suggest
+from withstand.io.callables import check_callable
+from withstand.io.importing import find, line_of
 from withstand.io.weights import load_weights
+from withstand.io.written import Written
 
 
-def build_module(text: str) -> nn.Module:
+def build_module(source: str | Written) -> nn.Module:
     """The module that a factory makes: a function, a class of module, or a module itself, of any importable file.
 
     The current folder is importable too. Arguments are JSON or Python literals (`depth=3`, `wide=true`,
     `sizes=[8,16]`), else text. `weights=FILE` goes to the factory where it has such a parameter; else the file's
-    tensors are loaded into the module it makes.
+    tensors are loaded into the module it makes. What may be called is told by `withstand.io.callables`.
 
-    Raises InputError when the module or factory is not there, an argument does not fit, or the factory fails.
+    Raises InputError when the module or factory is not there or may not be called, an argument does not fit, or the
+    factory fails; nothing is imported for a text from a file that is not trusted.
     """
+    text = str(source)
     where, _, query = text.partition("?")
     module_name, _, attribute = where.partition(":")
     if not (module_name and attribute) or "/" in where or module_name.endswith(".py"):
         raise InputError(
             f"Model {text!r} is not understood; write it as package.module:factory, without slashes or .py."
         )
-    factory = find(module_name, attribute)
     given = parse_arguments(query)
+    if isinstance(source, Written):
+        source.must_be_trusted("model")
+    factory = find(module_name, attribute)
     if isinstance(factory, nn.Module):
         module = factory
         weights = given.pop("weights", None)
         if given:
             raise InputError(f"{where} is a module, not a factory; it takes no arguments but weights=FILE.")
     elif callable(factory):
+        check_callable(where, factory, nn.Module, declared=isinstance(source, Written))
         weights = None if "weights" not in given or _takes(factory, "weights") else given.pop("weights")
         module = call_factory(where, factory, given)
         if not isinstance(module, nn.Module):
@@ -52,14 +55,6 @@ def build_module(text: str) -> nn.Module:
     if weights is not None:
         _fill(module, str(weights))
     return module
-
-
-def find(module: str, attribute: str) -> Any:
-    """What an importable module, of the current folder too, holds under a dotted name.
-
-    Raises InputError when either is not there, or the import fails.
-    """
-    return _attribute(_import(module), attribute)
 
 
 def parse_arguments(query: str) -> dict[str, Any]:
@@ -80,37 +75,6 @@ def _literal(text: str) -> Any:
         except (ValueError, SyntaxError):
             continue
     return text
-
-
-def _import(name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-        importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or name
-        if not (name == missing or name.startswith(missing + ".")):
-            raise InputError(f"Importing {name} needs the package {missing!r}; install it.") from None
-        around = [path.stem for path in Path.cwd().glob("*.py")]
-        hint = suggest(missing, around) if around else "correct the name or start in the folder that holds it."
-        raise InputError(f"There is no Python module {missing!r} to import; {hint}") from None
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"Importing {name} failed with {type(error).__name__}: {line_of(error)}; repair the module."
-        ) from error
-
-
-def _attribute(module: ModuleType, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        if not hasattr(value, name):
-            known = [key for key in dir(value) if not key.startswith("_") and callable(getattr(value, key, None))]
-            hint = suggest(name, known) if known else "it defines no function."
-            raise InputError(f"The module {module.__name__} has no {name!r}; {hint}")
-        value = getattr(value, name)
-    return value
 
 
 def _takes(factory: Any, name: str) -> bool:
@@ -148,12 +112,6 @@ def _fill(module: nn.Module, path: str) -> None:
         raise InputError(
             f"The weights {path} do not fit the module: {line_of(error)}; give those of this model."
         ) from None
-
-
-def line_of(error: BaseException) -> str:
-    """An error's message on one line of at most 200 characters, without its full stop."""
-    text = " ".join(str(error).split()).rstrip(".;") or "no message"
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int, ...]:

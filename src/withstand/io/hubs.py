@@ -2,14 +2,16 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
-from withstand.io.factories import line_of, parse_arguments
+from withstand.io.factories import parse_arguments
+from withstand.io.importing import line_of
 
 
 class Normalised(nn.Module):
@@ -49,8 +51,8 @@ def hf_model(text: str) -> tuple[nn.Module, tuple[int, ...]]:
     """
     transformers = _package("transformers")
     auto, processors = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
-    network = _load("transformers", text, lambda: auto.from_pretrained(text), "")
-    processor = _load("transformers", text, lambda: processors.from_pretrained(text), "")
+    network = _load("transformers", text, lambda: auto.from_pretrained(text, trust_remote_code=False), "")
+    processor = _load("transformers", text, lambda: processors.from_pretrained(text, trust_remote_code=False), "")
     normalise = getattr(processor, "do_normalize", False)
     mean = tuple(processor.image_mean) if normalise else (0.0, 0.0, 0.0)
     std = tuple(processor.image_std) if normalise else (1.0, 1.0, 1.0)
@@ -86,10 +88,26 @@ def _package(name: str) -> Any:
 
 def _load(package: str, name: str, load: Callable[[], Any], otherwise: str) -> Any:
     try:
-        return load()
+        with _tensors_only():
+            return load()
     except Exception as error:
         hint = f", or add {otherwise}" if otherwise else ""
         raise InputError(
             f"{package} has no model {name!r} in your cache ({line_of(error)}); correct the name, "
             f"download it once by setting HF_HUB_OFFLINE=0{hint}."
         ) from error
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Inside, torch.load reads tensors and no pickled objects, whatever the package asks it for."""
+    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,22 +1,45 @@
 """Margins of properties from one sample's outputs in numpy: what replay needs to know of them, without torch."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from withstand.core.errors import InputError
+from withstand.io.written import Written
+
+if TYPE_CHECKING:
+    from withstand.core.property import Property
+
+_UNFIT = "{} names the property {!r}, which cannot be replayed on {} outputs; give a witness of this model."
 
 SIDED = ("binary", "multi-label")
 """Properties whose outputs keep their sides of a threshold."""
 
 
-def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
+def is_plain(property: Written) -> bool:
+    """Whether the margin of a property is known here, without torch."""
+    name = property.text.partition(":")[0]
+    return name in ("band", "argmax", "top-k", "not-class", *SIDED) and "out[" not in property.text
+
+
+def margin(property: Written, outputs: np.ndarray, y: np.ndarray) -> float:
     """The margin of a property, by its text, at flat outputs [O] with target y. Conditions on outputs and the
     user's own properties need torch.
 
-    Raises InputError when the property is not known or does not fit the outputs.
+    Raises InputError when the property is not known or does not fit the outputs, or is code of a file not trusted.
     """
-    if "out[" in property:
+    try:
+        return _margin(property, outputs, y)
+    except InputError:
+        raise
+    except (ValueError, IndexError, RuntimeError):
+        raise InputError(_UNFIT.format(property.where, property.text, outputs.size)) from None
+
+
+def _margin(property: Written, outputs: np.ndarray, y: np.ndarray) -> float:
+    if not is_plain(property):
         return _in_torch(property, outputs, y)
-    name, _, value = property.partition(":")
+    name, _, value = property.text.partition(":")
     if name == "band":
         return float(value) - float(np.abs(outputs - y.reshape(-1)).max())
     if name == "argmax":
@@ -26,12 +49,8 @@ def margin(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
     if name == "not-class":
         return float(np.delete(outputs, int(value)).max() - outputs[int(value)])
     if name in SIDED and y.size == outputs.size:
-        return float(((2 * y.ravel() - 1) * (outputs - _edge(property))).min())
-    if "." in name or "?" in value or value.isidentifier():
-        return _in_torch(property, outputs, y)
-    raise InputError(
-        f"The witness names the property {property!r}, which cannot be replayed on {outputs.size} outputs."
-    )
+        return float(((2 * y.ravel() - 1) * (outputs - _edge(property.text))).min())
+    raise InputError(_UNFIT.format(property.where, property.text, outputs.size))
 
 
 def answer(property: str, outputs: np.ndarray) -> float:
@@ -65,10 +84,14 @@ def _gap(outputs: np.ndarray, y: np.ndarray, k: int) -> float:
     return float(outputs[own] - np.sort(np.delete(outputs, own))[-k])
 
 
-def _in_torch(property: str, outputs: np.ndarray, y: np.ndarray) -> float:
-    import torch
-
+def load(property: Written) -> "Property":
+    """The property itself, with torch. Raises InputError when it cannot be had, or is code of a file not trusted."""
     from withstand.io.properties import load_property
 
-    held = load_property(property)
-    return float(held.margin(torch.from_numpy(outputs)[None], torch.from_numpy(np.asarray(y))[None])[0])
+    return load_property(property)
+
+
+def _in_torch(property: Written, outputs: np.ndarray, y: np.ndarray) -> float:
+    import torch
+
+    return float(load(property).margin(torch.from_numpy(outputs)[None], torch.from_numpy(np.asarray(y))[None])[0])

@@ -1,6 +1,7 @@
 """Models from MODEL strings, or from modules and functions in memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,11 +14,12 @@ from withstand.io.factories import build_module, module_shape
 from withstand.io.hubs import HUBS
 from withstand.io.paths import must_exist
 from withstand.io.weights import PICKLES, REFUSED
+from withstand.io.written import Written
 
 if TYPE_CHECKING:
     from withstand.graph.model import Model
 
-ModelLike: TypeAlias = "str | PathLike[str] | Model | nn.Module | Callable[[Tensor], Tensor]"
+ModelLike: TypeAlias = "str | PathLike[str] | Written | Model | nn.Module | Callable[[Tensor], Tensor]"
 
 FORMS = (
     "write package.module:factory?arg=1, file.onnx, file.nnet, file.pt2, timm:name, hf:name or a built-in "
@@ -35,7 +37,7 @@ def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) ->
 
     Normalisation belongs inside the model: inputs are natural values, such as grey levels in [0, 1].
     Raises InputError, one sentence with the fix, when there is no such file, module or factory, a file could run code
-    when read, or a package is missing.
+    when read, a factory may not be called (see `withstand.io.callables`), or a package is missing.
     """
     from withstand.graph.model import Model
 
@@ -43,8 +45,8 @@ def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) ->
         return source
     if isinstance(source, nn.Module):
         return _captured(source, module_shape(source, input_shape), type(source).__name__)
-    if isinstance(source, str | PathLike):
-        return _from_text(str(source).strip(), input_shape)
+    if isinstance(source, str | PathLike | Written):
+        return _from_text(source, input_shape)
     if callable(source):
         function = Function(source)
         return _captured(function, module_shape(function, input_shape), getattr(source, "__name__", "function"))
@@ -64,11 +66,14 @@ class Function(nn.Module):
         return self.function(x)
 
 
-def _from_text(text: str, input_shape: tuple[int, ...] | None) -> "Model":
+def _from_text(source: "str | PathLike[str] | Written", input_shape: tuple[int, ...] | None) -> "Model":
+    text = str(source).strip()
     if text in BUILTIN:
         return _captured(builtin_model(text), INPUT_SHAPE, text)
     hub, colon, rest = text.partition(":")
     if colon and hub in HUBS:
+        if isinstance(source, Written):
+            source.must_be_trusted("model")
         module, shape = HUBS[hub](rest)
         return _captured(module, shape, text)
     path = Path(text)
@@ -78,7 +83,7 @@ def _from_text(text: str, input_shape: tuple[int, ...] | None) -> "Model":
             raise InputError(f"{text} {_REFUSALS[path.suffix.lower()].format(path=text)}")
         return READERS[path.suffix.lower()](path)
     if colon:
-        module = build_module(text)
+        module = build_module(replace(source, text=text) if isinstance(source, Written) else text)
         return _captured(module, module_shape(module, input_shape), text)
     must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
     raise InputError(f"{text!r} is no model that withstand reads; {FORMS}")

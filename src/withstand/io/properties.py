@@ -8,8 +8,11 @@ from torch import Tensor
 from withstand.core.errors import InputError
 from withstand.core.evidence import Loss
 from withstand.core.property import Property, Rows
-from withstand.core.property_text import parse_property
-from withstand.io.factories import call_factory, find, parse_arguments
+from withstand.core.property_text import FORMS, parse_property
+from withstand.io.callables import check_callable
+from withstand.io.factories import call_factory, parse_arguments
+from withstand.io.importing import find
+from withstand.io.written import Written
 
 BUILT_IN = ("argmax", "not-class", "top-k", "binary", "multi-label", "band")
 
@@ -54,24 +57,31 @@ class Imported(Property):
         return self.inner.loss(name, outputs, y, target)
 
 
-def load_property(source: str | Property) -> Property:
+def load_property(source: str | Property | Written) -> Property:
     """The property that a text names: built in, or `package.module:NAME` of the user's own, where NAME is a Property,
     a subclass of it, or a function that returns one; `?name=value&name=value` gives it arguments.
 
-    Raises InputError, one sentence with the fix, when there is no such property or it cannot be made.
+    Raises InputError, one sentence with the fix, when there is no such property, it cannot be made, or it may not be
+    called (see `withstand.io.callables`); nothing is imported for a text from a file that is not trusted.
     """
     if isinstance(source, Property):
         return source
-    text = source.strip()
+    if not isinstance(source, str | Written):
+        raise InputError(f"A property must be text or a Property, not {type(source).__name__}; write {FORMS}.")
+    text = str(source).strip()
     where, _, query = text.partition("?")
     module, colon, attribute = where.partition(":")
     if module in BUILT_IN or not (colon and _dotted(module) and _dotted(attribute)):
         return parse_property(text)
+    given = parse_arguments(query)
+    if isinstance(source, Written):
+        source.must_be_trusted("property")
     held = find(module, attribute)
     if not isinstance(held, Property):
         if not callable(held):
             raise InputError(f"{where} is {type(held).__name__}; name a Property, or a function that returns one.")
-        held = call_factory(where, held, parse_arguments(query))
+        check_callable(where, held, Property, declared=isinstance(source, Written))
+        held = call_factory(where, held, given)
     if not isinstance(held, Property):
         raise InputError(f"{where} returned {type(held).__name__}; it must return a withstand.core.property.Property.")
     return Imported(text, held)

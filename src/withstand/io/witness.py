@@ -17,6 +17,7 @@ import numpy as np
 from withstand.core.errors import InputError
 from withstand.core.tolerance import GRID, reach
 from withstand.io import margins, moves, pixels, png
+from withstand.io.written import Written
 
 FORM = 2
 """Version of the file's form."""
@@ -160,22 +161,27 @@ class Replay:
         return asdict(self)
 
 
-def replay(witness: str | PathLike[str], model: Any = None) -> Replay:
+def replay(witness: str | PathLike[str], model: Any = None, *, trust: bool = False) -> Replay:
     """Run a witness file through a model in onnxruntime and say whether it still breaks the property.
 
     witness: an npz or png file of a run folder. model: an ONNX file, for which torch is not needed, or anything that
     `withstand.io.models.load_model` reads, which is exported first, or asked as it is where it has no deployed form;
-    unless given, the model of the witness's own run.
+    unless given, the model of the witness's own run. trust: code that the witness or the record of its run names may
+    run, if it is declared (see `withstand.factory`).
 
-    Raises InputError when the file is no witness or the model does not take its input.
+    Raises InputError when the file is no witness, it names code and is not trusted, or the model does not take its
+    input.
     """
     file = Path(witness)
     held = load_witness(file)
-    ask, name, draws = _asked(model if model is not None else _model_of_run(file), held)
+    law = Written(held.property, str(file), trust)
+    if not margins.is_plain(law):
+        margins.load(law)
+    ask, name, draws = _asked(model if model is not None else _model_of_run(file, trust), held)
     clean, *drawn = (ask(x[None]).ravel() for x in (held.x0, *[held.x] * draws))
-    drawn.sort(key=lambda outputs: margins.margin(held.property, outputs, held.y))
+    drawn.sort(key=lambda outputs: margins.margin(law, outputs, held.y))
     outputs = drawn[draws // 2]
-    margin = margins.margin(held.property, outputs, held.y)
+    margin = margins.margin(law, outputs, held.y)
     answer = Replay(
         file=str(file),
         model=name,
@@ -205,8 +211,8 @@ def _asked(model: Any, witness: Witness) -> tuple[Callable[[np.ndarray], np.ndar
     """The model as a function from inputs to outputs, its name, and how often to ask it."""
     from withstand.graph.replay import OnnxSession
 
-    if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
-        path = Path(model)
+    if isinstance(model, str | PathLike | Written) and str(model).lower().endswith(".onnx"):
+        path = Path(str(model))
         if not path.is_file():
             raise InputError(f"There is no model file {path}; give the ONNX file that the witness is for.")
         return OnnxSession(path), str(path), 1
@@ -217,7 +223,7 @@ def _asked(model: Any, witness: Witness) -> tuple[Callable[[np.ndarray], np.ndar
         return OnnxSession(loaded.onnx_bytes()), loaded.name, 1
     import torch
 
-    if isinstance(model, str | PathLike):
+    if isinstance(model, str | PathLike | Written):
         loaded.module.eval()
 
     def ask(x: np.ndarray) -> np.ndarray:
@@ -227,14 +233,15 @@ def _asked(model: Any, witness: Witness) -> tuple[Callable[[np.ndarray], np.ndar
     return ask, f"{loaded.name} (in torch)", DRAWS
 
 
-def _model_of_run(witness: Path) -> str | Path:
+def _model_of_run(witness: Path, trust: bool) -> Path | Written:
     """The model that the run folder around a witness stores or names."""
     import json
 
     folder = witness.resolve().parent.parent
     if (folder / "model.onnx").is_file():
         return folder / "model.onnx"
+    record = folder / "run.json"
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))["plan"]["model"]
-    except (OSError, ValueError, KeyError):
+        return Written(str(json.loads(record.read_text(encoding="utf-8"))["plan"]["model"]), str(record), trust)
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{witness} lies in no run folder; name the model, as in --model net.onnx.") from None
