@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from loading import sentence
 
 from withstand.core.errors import InputError
-from withstand.io.data import Data, arrange, check_labels, load_data
+from withstand.io.data import Data, arrange, load_data
+from withstand.io.labels import check_labels
 
 X = np.arange(24, dtype=np.float32).reshape(4, 2, 3) / 24
 Y = np.array([0, 1, 2, 1])
@@ -59,7 +60,7 @@ def test_npz_ignores_arrays_beside_a_known_pair(tmp_path):
         ({"x": X, "y": Y[:3]}, "", "4 inputs but the labels are 3"),
         ({"x": X[:0], "y": Y[:0]}, "", "holds no samples"),
         ({"x": X.astype(str), "y": Y}, "", "not numbers; give floats or uint8"),
-        ({"x": X, "y": Y.astype(str)}, "", "give class numbers"),
+        ({"x": X, "y": Y.astype(str)[:, None]}, "", "give class numbers"),
         ({"x": X[:, 0, 0], "y": Y}, "", "first axis must count samples"),
         ({"x": X, "y": np.array([0, 1, np.nan, 1])}, "", "labels hold a NaN"),
     ],

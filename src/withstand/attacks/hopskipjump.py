@@ -69,7 +69,7 @@ class Hopskipjump:
             distance = length(x - x0, threat.norm)
             width = share * distance if turn > 1 else torch.full_like(distance, 0.1 * span(threat))
             if threat.levels:
-                width = width.clamp(min=math.sqrt(size) / threat.levels)
+                width = width.clamp(min=math.sqrt(size) * threat.grain)
             new = yield from _slope(hunt, x, width, round(self.probes * math.sqrt(turn)), halvings + TRIES, rng)
             slope = MEMORY * slope + new
             normal = slope.sign()

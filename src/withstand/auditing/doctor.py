@@ -13,6 +13,7 @@ from withstand.core.property import Argmax, Property
 from withstand.core.records import Check
 from withstand.core.shapes import flattened
 from withstand.core.threat import Threat
+from withstand.core.tolerance import bytes_in, grid
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 
@@ -81,8 +82,9 @@ def _share(question: Question, outputs: Tensor) -> float:
 def _data_notes(question: Question) -> list[Check]:
     notes = [Check(name="data", outcome="note", sentence=note) for note in question.data.notes]
     notes += [Check(name="model", outcome="note", sentence=note) for note in question.model.notes]
-    if question.data.quantised and question.threat.levels is None:
-        hint = replace(question.threat, levels=255)
+    threat = question.threat
+    if question.data.quantised and threat.levels is None and bytes_in(threat.domain) == grid(threat.domain, 255):
+        hint = replace(threat, levels=255).text()
         sentence = f"The data is stored in 8 bits; if the deployed input is too, say so in the threat, as in {hint}."
         notes.append(Check(name="8-bit input", outcome="note", sentence=sentence))
     return notes

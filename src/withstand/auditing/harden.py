@@ -16,7 +16,7 @@ from withstand.auditing.harden_talk import Silent, Talk
 from withstand.auditing.json_values import json_values
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.plan import threat_text
-from withstand.auditing.question import Question, check_domain, pose
+from withstand.auditing.question import Question, pose, with_classes
 from withstand.auditing.runfolder import default_folder
 from withstand.core.errors import InputError
 from withstand.core.harden_records import Standing
@@ -26,7 +26,8 @@ from withstand.hardening.division import Division, divide
 from withstand.hardening.recipe import Recipe
 from withstand.hardening.recipes import kind_of, recipe_for
 from withstand.hardening.step import Precision
-from withstand.io.data import DataLike, arrange, check_labels, load_inputs
+from withstand.io.data import DataLike, arrange, load_inputs
+from withstand.io.domains import into_domain
 from withstand.io.models import ModelLike
 
 
@@ -132,10 +133,9 @@ def _samples(parts: Division, unlabelled: "DataLike | None", question: Question)
     shape, classes = question.model.input_shape, question.model.output_shape[0]
     train, validation = (arrange(part, shape) for part in (parts.train, parts.validation))
     extra = None if unlabelled is None else arrange(load_inputs(unlabelled), shape)
-    for part in (train, validation):
-        check_labels(part, classes)
-    for part in (train, validation, *([] if extra is None else [extra])):
-        check_domain(part, question.threat)
+    model, threat = question.model, question.threat
+    train, validation = (into_domain(with_classes(part, part, model, classes), threat) for part in (train, validation))
+    extra = None if extra is None else into_domain(extra, threat)
     return Samples(train, validation, parts.sentence, extra, parts.held)
 
 

@@ -17,7 +17,10 @@ from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
 from withstand.graph.model import Model
 from withstand.graph.replay import OnnxSession
-from withstand.io.data import Data, DataLike, arrange, check_labels, label_sets, load_data, sides_of
+from withstand.io.class_names import name_classes
+from withstand.io.data import Data, DataLike, arrange, load_data
+from withstand.io.domains import into_domain
+from withstand.io.labels import as_given, check_first_class, check_labels, label_sets, sides_of
 from withstand.io.models import ModelLike, load_model
 from withstand.io.properties import load_property
 from withstand.io.written import Written
@@ -87,7 +90,8 @@ def pose(
     where = _device(device)
     threat = parse_threat(threat) if isinstance(threat, str) else threat
     property = load_property(property)
-    samples = load_data(data, None).head(limit)
+    whole = load_data(data, None)
+    samples = whole.head(limit)
     if property.needs_y and not samples.labelled:
         raise InputError(f"The property {property} compares outputs with targets; give them too, as a pair (x, y).")
     with in_eval_mode(model) as was_training:
@@ -95,8 +99,7 @@ def pose(
         loaded.check_weights()
         samples = arrange(samples.of_type(loaded.dtype), loaded.input_shape)
         _check_outputs(loaded, property)
-        samples = _targets(samples, loaded, property)
-        check_domain(samples, threat)
+        samples = into_domain(_targets(samples, whole, loaded, property), threat)
         threat = replace(threat, fine=loaded.dtype == torch.float64)
         loaded.module.eval()
         loaded.to(where)
@@ -150,25 +153,26 @@ def _check_outputs(model: Model, property: Property) -> None:
         )
 
 
-def _targets(data: Data, model: Model, property: Property) -> Data:
-    """The data with targets as the property reads them."""
+def _targets(data: Data, whole: Data, model: Model, property: Property) -> Data:
+    """Samples of the whole data with targets as the property reads them."""
     outputs = model.output_shape[0] if model.output_shape else 1
     match property.reads:
         case "class":
-            check_labels(data, outputs)
+            return with_classes(data, whole, model, outputs, needed=property.needs_y)
         case "labels":
             return label_sets(data, outputs)
         case "side":
-            return sides_of(data)
+            return sides_of(name_classes(data, model, 2))
+    return as_given(data)
+
+
+def with_classes(data: Data, whole: Data, model: Model, outputs: int, needed: bool = True) -> Data:
+    """Samples of the whole data with labels that are classes of the model; `needed`: the labels play a part.
+
+    Raises InputError where they are none.
+    """
+    data = name_classes(data, model, outputs) if needed else data
+    if data.counted is None:
+        check_first_class(whole, outputs)
+    check_labels(data, outputs)
     return data
-
-
-def check_domain(data: Data, threat: Threat) -> None:
-    """Raise InputError unless every input lies in the threat's domain."""
-    low, high = float(data.x.min()), float(data.x.max())
-    if low < threat.domain[0] or high > threat.domain[1]:
-        raise InputError(
-            f"Inputs of {data.name} range from {low:.4g} to {high:.4g}, outside the threat's domain "
-            f"[{threat.domain[0]:g}, {threat.domain[1]:g}]; state the domain, as in "
-            f"{replace(threat, domain=(low, high)).text('{:.4g}'.format)}, or bring the data into it."
-        )

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from withstand.auditing.question import check_domain
+from withstand.auditing.question import with_classes
 from withstand.bounds.margin import lower_bound
 from withstand.bounds.support import unboundable
 from withstand.core.errors import InputError
@@ -23,7 +23,8 @@ from withstand.generalisation.layers import Layer, graph_of, held_fixed, layers_
 from withstand.generalisation.pac_bayes import all_bounds, gaussian_kl
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
-from withstand.io.data import Data, DataLike, arrange, check_labels, load_data
+from withstand.io.data import Data, DataLike, arrange, load_data
+from withstand.io.domains import into_domain
 from withstand.io.models import ModelLike, load_model
 
 DRAWS_SHARE = 0.1
@@ -128,7 +129,10 @@ def theory(
     distance = float((weights - start).norm())
     correlated = [_correlation(layer) for layer in layers]
     divergences = [layer.divergence for layer in correlated if layer.divergence is not None]
-    errors = wrong if threat is None else _unproved(graph, samples, threat)
+    errors = wrong
+    if threat is not None:
+        against = parse_threat(threat) if isinstance(threat, str) else threat
+        samples, errors = into_domain(samples, against), _unproved(graph, against)
     share = delta / len(sigmas)
     entries = []
     for sigma in sigmas:
@@ -166,7 +170,8 @@ def _check(sigmas: Sequence[float], delta: float) -> None:
 
 def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model, Data]:
     """The model, and its samples in the shape that it takes."""
-    samples = load_data(data, None).head(limit)
+    whole = load_data(data, None)
+    samples = whole.head(limit)
     chosen = load_model(model, samples.shape)
     chosen.check_weights()
     samples = arrange(samples.of_type(chosen.dtype), chosen.input_shape)
@@ -176,21 +181,18 @@ def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model
         raise InputError(
             f"{chosen.name} has outputs of shape {chosen.output_shape}; the bounds take one score a class."
         )
-    check_labels(samples, chosen.output_shape[0])
-    return chosen, samples
+    return chosen, with_classes(samples, whole, chosen, chosen.output_shape[0])
 
 
-def _unproved(graph: Graph, samples: Data, threat: str | Threat) -> Errors:
+def _unproved(graph: Graph, threat: Threat) -> Errors:
     """The loss that is 1 where interval bounds do not prove the class over the threat (in the weights' arithmetic)."""
-    chosen = parse_threat(threat) if isinstance(threat, str) else threat
     missing = unboundable(graph)
-    if missing or not chosen.provable:
-        raise InputError(missing[0] if missing else f"Nothing can be proved about the threat {chosen}; choose another.")
-    check_domain(samples, chosen)
+    if missing or not threat.provable:
+        raise InputError(missing[0] if missing else f"Nothing can be proved about the threat {threat}; choose another.")
 
     def errors(network: Graph, x: Tensor, y: Tensor) -> Tensor:
         rows = Argmax().rows(y, network.output_shape[0], network.dtype)
-        return (~(rows.combine(lower_bound("ibp", network, chosen, x, rows)) > 0)).double()
+        return (~(rows.combine(lower_bound("ibp", network, threat, x, rows)) > 0)).double()
 
     return errors
 

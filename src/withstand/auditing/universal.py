@@ -19,6 +19,7 @@ from withstand.core.registry import components, describe, name_of
 from withstand.core.runner import Access
 from withstand.core.universal import Fitted, State, Universal, fooling_rate
 from withstand.io.data import DataLike, arrange, load_data
+from withstand.io.domains import into_domain
 
 FOLDER = "universal"
 """Where a run folder keeps the states of fits."""
@@ -78,7 +79,8 @@ class Fitting:
                     "are shown; name a surrogate to fit it on."
                 )
         if train is not None:
-            self.data = arrange(load_data(train, question.model.dtype), question.model.input_shape)
+            samples = arrange(load_data(train, question.model.dtype), question.model.input_shape)
+            self.data = into_domain(samples, question.threat)
         elif self.universal:
             self.skip = len(question.data) // 2
             if self.skip == 0:

@@ -168,12 +168,12 @@ class Oracle:
         """Antithetic Gaussian probes. Probes stop at the edges of the domain, which halves the estimate there but keeps
         its sign. A quantised input is probed on its grid."""
         low, high = (-math.inf, math.inf) if self.threat.rendered else self.threat.domain
-        levels = None if self.threat.rendered else self.threat.levels
-        width = 1 / levels if levels else 1e-3 * (high - low if math.isfinite(high - low) else 1.0)
+        grain = 0.0 if self.threat.rendered else self.threat.grain
+        width = grain or 1e-3 * (high - low if math.isfinite(high - low) else 1.0)
         slope = torch.zeros_like(x)
         for _ in range(self.probes):
             probe = rng.normal(x.shape[1:], x.dtype)
-            if levels:
+            if grain:
                 probe = probe.round()
             up, down = ((x + sign * width * probe).clamp(low, high) for sign in (1, -1))
             rise = self.score(x0, up, y, ask).loss - self.score(x0, down, y, ask).loss

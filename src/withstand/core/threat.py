@@ -9,7 +9,7 @@ from torch import Tensor
 
 from withstand.core.rng import RowRandom
 from withstand.core.shapes import flattened
-from withstand.core.tolerance import GRID, reach
+from withstand.core.tolerance import GRID, grid, reach
 
 
 def rowwise(values: Tensor, like: Tensor) -> Tensor:
@@ -33,7 +33,8 @@ class Threat(ABC):
 
     radius: in the units of the data (images: [0, 1]).
     domain: lowest and highest value an input may have.
-    levels: 255 for inputs stored in 8 bits: only multiples of 1/255 can reach the model. None: any number can.
+    levels: 255 for inputs stored in 8 bits: only 256 values that fill the domain can reach the model, such as multiples
+    of 1/255. None: any number can.
     scale: a factor on the radius for every row [B] (None: 1), so that searches can give each row a radius of its own.
     fine: inputs are of float64, so that membership forgives only its rounding (see `withstand.core.tolerance`).
 
@@ -118,6 +119,11 @@ class Threat(ABC):
         """Numbers beside the radius that membership needs, for threats that have some; witnesses store them."""
         return ()
 
+    @property
+    def grain(self) -> float:
+        """The distance of two values that a quantised input can have, 0 where it can have any."""
+        return 1 / grid(self.domain, self.levels)[1] if self.levels else 0.0
+
     @abstractmethod
     def sample(self, x0: Tensor, rng: RowRandom) -> Tensor:
         """One random point of the threat for every row."""
@@ -158,7 +164,8 @@ class Threat(ABC):
         distance = self.distance(x0, x)
         inside = (distance <= self.reaches(distance)) & ((flat >= low) & (flat <= high)).all(1)
         if self.levels is not None:
-            scaled = flat.double() * self.levels
+            first, per_unit = grid(self.domain, self.levels)
+            scaled = (flat.double() - first) * per_unit
             inside &= ((scaled - scaled.round()).abs() <= GRID).all(1)
         return inside
 
@@ -173,9 +180,10 @@ class Threat(ABC):
         x = self.render(x0, x)
         if self.levels is None:
             return x
-        start = (x0 * self.levels).round()
-        steps = (x * self.levels - start + torch.sign(x - x0) * 1e-3).trunc()
-        return self._clamp((start + steps) / self.levels)
+        first, per_unit = grid(self.domain, self.levels)
+        start = ((x0 - first) * per_unit).round()
+        steps = ((x - first) * per_unit - start + torch.sign(x - x0) * 1e-3).trunc()
+        return self._clamp(first + (start + steps) / per_unit)
 
     def _clamp(self, x: Tensor) -> Tensor:
         return x.clamp(*self.domain)

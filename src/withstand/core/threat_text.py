@@ -11,6 +11,7 @@ from withstand.core.patch import Patch
 from withstand.core.sparse import L0
 from withstand.core.spatial import Flow, Spatial
 from withstand.core.threat import Threat
+from withstand.core.tolerance import bytes_in, grid
 
 NORMS: dict[str, type[Threat]] = {kind.norm: kind for kind in (Linf, L2, L1, L0, Patch, Flow, FlowLinf, Spatial)}
 PAIRS = {
@@ -49,6 +50,11 @@ def parse_threat(text: str) -> Threat:
     if low >= high:
         raise InputError(f"Threat {text!r} has the domain [{low:g}, {high:g}]; the first number must be the smaller.")
     levels = 255 if found["u8"] else None
+    if levels and bytes_in((low, high)) != grid((low, high), 255):
+        raise InputError(
+            f"Threat {text!r} has inputs of 8 bits on [{low:g}, {high:g}], a domain that does not say on what scale; "
+            "choose [0,1], [0,255] or a symmetric one such as [-1,1], or leave out @u8."
+        )
     if found["norm"] in PAIRS:
         first, comma, second = found["radius"].partition(",")
         if not comma:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.core.shapes import flattened
-from withstand.io.data_files import FORMS, RawData, read_array, read_csv, read_folder, read_npz
+from withstand.io.data_files import FORMS, WORDS, RawData, read_array, read_csv, read_folder, read_npz, words
 from withstand.io.paths import must_exist
 
 
@@ -26,7 +26,9 @@ class Data:
     type [N] or [N, O] for a regression, or int64 [N, L] of 0 and 1 for several labels.
     ids: the samples' numbers in the file. notes: a sentence for each change made on the way in. quantised: the inputs
     were whole numbers from 0 to 255. classes: the classes' names by label, where the data has names. labelled: y was
-    given; where it was not, y is 0 and only properties in which it plays no part can be asked about.
+    given; where it was not, y is 0 and only properties in which it plays no part can be asked about. counted: of what
+    (sub-folders, words, ...) a label is the place, where it is one, and width: how many there are. numbered: the names
+    are whole numbers, which are the labels; classes then holds the names in the order of the labels that there are.
     """
 
     name: str
@@ -37,6 +39,9 @@ class Data:
     quantised: bool = False
     classes: tuple[str, ...] | None = None
     labelled: bool = True
+    counted: str | None = None
+    width: int = 0
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
@@ -86,9 +91,10 @@ def load_data(source: DataLike, dtype: torch.dtype | None = torch.float32) -> Da
     DATA is `file.npz`, `file.npz[x_test,y_test]`, a folder with one sub-folder of images a class, `file.csv` with a
     header, or the built-in `digits` (500 held-out images) and `digits:train` (1,297).
 
-    dtype: the type of the floats (None: float64 stays, all else becomes float32). uint8 inputs become floats in [0, 1].
-    Raises InputError, one sentence with the fix, when there is no such file, it cannot be read without unpickling, x
-    and y differ in length, or x holds a NaN or an infinity.
+    dtype: the type of the floats (None: float64 stays, all else becomes float32). uint8 inputs become floats in [0, 1],
+    which `withstand.io.domains` brings to the scale of a threat's domain. Raises InputError, one sentence with the fix,
+    when there is no such file, it cannot be read without unpickling, x and y differ in length, or x holds a NaN or an
+    infinity.
     """
     found = _load(source)
     return found if dtype is None else found.of_type(dtype)
@@ -175,7 +181,7 @@ def _finish(name: str, raw: RawData) -> Data:
     x, y = raw.x, raw.y
     if x.ndim < 2:
         raise InputError(
-            f"{name}: x has the shape {_by(x.shape)}; its first axis must count samples, as in N x features."
+            f"{name}: x has the shape {by(x.shape)}; its first axis must count samples, as in N x features."
         )
     if y.ndim == 0 or len(x) != len(y):
         count = len(y) if y.ndim else "a single value"
@@ -184,11 +190,21 @@ def _finish(name: str, raw: RawData) -> Data:
         )
     if len(x) == 0:
         raise InputError(f"{name} holds no samples; give at least one.")
-    quantised = x.dtype == np.uint8
-    inputs = torch.from_numpy(np.ascontiguousarray(_floats(name, x, notes)))
+    quantised = x.dtype == np.uint8 and (raw.images or x.max() != 1)
+    inputs = torch.from_numpy(np.ascontiguousarray(_floats(name, x, quantised, notes)))
     _check_finite(name, inputs)
-    targets = _targets(name, y, notes)
-    return Data(name, inputs, targets, tuple(range(len(inputs))), tuple(notes), quantised, raw.classes)
+    counted, width, classes = raw.counted, 0 if raw.classes is None else len(raw.classes), raw.classes
+    if y.dtype.kind in "US" and y.ndim == 1:
+        y, classes = words(name, y)
+        counted, width = (None, 0) if classes is None else (WORDS, len(classes))
+    if _is_one_hot(y):
+        notes.append(f"Labels were one-hot rows of {y.shape[1]}; they became class numbers.")
+        counted, width, y = ONE_HOT, y.shape[1], y.argmax(1)
+    targets = _targets(name, y)
+    ids = tuple(range(len(inputs)))
+    return Data(
+        name, inputs, targets, ids, tuple(notes), quantised, classes, True, counted, width, numbered=raw.numbered
+    )
 
 
 def _check_finite(name: str, x: Tensor) -> None:
@@ -199,9 +215,16 @@ def _check_finite(name: str, x: Tensor) -> None:
         raise InputError(f"{name}: {len(rows)} inputs hold a NaN or an infinity (rows {shown}); repair or remove them.")
 
 
-def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
-    if x.dtype == np.uint8:
-        notes.append("Inputs were whole numbers from 0 to 255 (uint8); they were divided by 255 into [0, 1].")
+DIVIDED = "Inputs were whole numbers from 0 to 255 (uint8); they were divided by 255 into [0, 1]."
+"""The note on inputs of 8 bits."""
+
+ONE_HOT = "columns of one-hot labels"
+"""What a label is the place of, where labels were one-hot rows."""
+
+
+def _floats(name: str, x: np.ndarray, quantised: bool, notes: list[str]) -> np.ndarray:
+    if quantised:
+        notes.append(DIVIDED)
         return x.astype(np.float32) / np.float32(255)
     if x.dtype.kind in "biu":
         notes.append(f"Inputs were {x.dtype}; they became floats with the same values.")
@@ -211,7 +234,17 @@ def _floats(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
         return x.astype(np.float64 if x.dtype.kind == "f" and x.dtype.itemsize >= 8 else np.float32)
 
 
-def _targets(name: str, y: np.ndarray, notes: list[str]) -> Tensor:
+def _is_one_hot(y: np.ndarray) -> bool:
+    return (
+        y.ndim == 2
+        and y.shape[1] > 1
+        and y.dtype.kind in "biuf"
+        and bool(((y == 0) | (y == 1)).all())
+        and bool((y.sum(1) == 1).all())
+    )
+
+
+def _targets(name: str, y: np.ndarray) -> Tensor:
     if y.dtype.kind not in "biuf":
         what = "words" if y.dtype.kind in "US" else str(y.dtype)
         raise InputError(f"{name}: labels are {what}, not numbers; give class numbers counted from 0.")
@@ -221,66 +254,9 @@ def _targets(name: str, y: np.ndarray, notes: list[str]) -> Tensor:
         raise InputError(f"{name}: labels reach {np.abs(y.astype(np.float64)).max():.3g}; give smaller numbers.")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
-        notes.append(f"Labels were one-hot rows of {y.shape[1]}; they became class numbers.")
-        y = y.argmax(1)
     if y.dtype.kind == "f" and (y != np.round(y)).any():
         return torch.from_numpy(y.astype(np.float64 if y.dtype.itemsize >= 8 else np.float32))
     return torch.from_numpy(y.astype(np.int64))
-
-
-def check_labels(data: Data, classes: int) -> None:
-    """Raise InputError unless every label is a whole number from 0 to classes - 1, as a classifier needs."""
-    y = data.y
-    if y.is_floating_point() or y.ndim != 1:
-        what = f"have the shape {_by(y.shape)}" if y.ndim != 1 else "are not whole numbers"
-        raise InputError(
-            f"{data.name}: labels {what}; a classifier needs class numbers from 0 to {classes - 1}, "
-            "a regression the property band:WIDTH."
-        )
-    off = (y < 0) | (y >= classes)
-    if off.any():
-        row = int(off.nonzero()[0])
-        hint = "count classes from 0" if int(y.min()) == 1 and int(y.max()) == classes else "check model and data"
-        raise InputError(
-            f"{data.name}: label {int(y[row])} (row {data.ids[row]}) is outside 0 to {classes - 1}, "
-            f"the model has {classes} outputs; {hint}."
-        )
-
-
-def label_sets(data: Data, labels: int) -> Data:
-    """The data with y as int64 [N, labels] of 0 and 1. A class number, as one-hot rows have become, is one label.
-
-    Raises InputError when y holds no such sets.
-    """
-    y = data.y[:, None] if labels == 1 and data.y.ndim == 1 else data.y
-    if y.ndim == 1 and not y.is_floating_point() and bool(((y >= 0) & (y < labels)).all()):
-        y = torch.nn.functional.one_hot(y, labels)
-    if tuple(y.shape[1:]) != (labels,) or not bool(((y == 0) | (y == 1)).all()):
-        what = f"y has the shape {_by(y.shape)}" if tuple(y.shape[1:]) != (labels,) else "y holds other numbers"
-        raise InputError(
-            f"{data.name}: {what}; several labels are a row of 0 and 1 a sample, one for each of the {labels} outputs."
-        )
-    return replace(data, y=y.long())
-
-
-def sides_of(data: Data) -> Data:
-    """The data with y as int64 [N] of 0 and 1; labels of -1 and 1 become 0 and 1, which is noted.
-
-    Raises InputError when y holds anything else.
-    """
-    y = data.y
-    held = sorted(set(y.tolist())) if y.ndim == 1 else []
-    if not held or not (set(held) <= {0, 1} or set(held) <= {-1, 1}):
-        what = f"have the shape {_by(y.shape)}" if y.ndim != 1 else "are " + ", ".join(f"{v:g}" for v in held[:5])
-        hint = "; count them from 0" if held == [1, 2] else ""
-        raise InputError(
-            f"{data.name}: labels {what}; the property binary needs one label a sample, 0 or 1 (or -1 or 1){hint}."
-        )
-    if -1 in held:
-        note = "Labels of -1 and 1 became 0 and 1."
-        return replace(data, y=(y > 0).long(), notes=(*data.notes, note))
-    return replace(data, y=y.long())
 
 
 def arrange(data: Data, input_shape: tuple[int, ...]) -> Data:
@@ -303,10 +279,10 @@ def arrange(data: Data, input_shape: tuple[int, ...]) -> Data:
         x, step = data.x.reshape(-1, *want), "folded row by row"
     else:
         raise InputError(
-            f"{data.name}: samples have the shape {_by(have)}, the model wants {_by(want)}; "
+            f"{data.name}: samples have the shape {by(have)}, the model wants {by(want)}; "
             "resize or convert the data, or choose another model."
         )
-    note = f"Samples of {_by(have)} were arranged to the model's {_by(want)}: {step}."
+    note = f"Samples of {by(have)} were arranged to the model's {by(want)}: {step}."
     return replace(data, x=x.contiguous(), notes=(*data.notes, note))
 
 
@@ -314,5 +290,6 @@ def _long(shape: tuple[int, ...]) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def _by(shape: tuple[int, ...] | torch.Size) -> str:
+def by(shape: tuple[int, ...] | torch.Size) -> str:
+    """A shape in words."""
     return " x ".join(map(str, shape)) or "a single number"

@@ -20,12 +20,18 @@ PAIRS = (("x", "y"), ("x_test", "y_test"))
 
 @dataclass(frozen=True)
 class RawData:
-    """Inputs and targets as the file holds them, notes on how they were read, and the classes' names if it has any."""
+    """Inputs and targets as the file holds them, notes on how they were read, and the classes' names if it has any.
+
+    images: inputs are pixels. counted, numbered: see `withstand.io.data.Data`.
+    """
 
     x: np.ndarray
     y: np.ndarray
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    images: bool = False
+    counted: str | None = None
+    numbered: bool = False
 
 
 def read_npz(path: Path, keys: list[str] | None) -> RawData:
@@ -97,10 +103,12 @@ def _member(path: Path, archive: Any, key: str) -> np.ndarray:
 def read_folder(path: Path) -> RawData:
     """The images of a folder with one sub-folder a class, as uint8 [N, H, W] (all grey) or [N, H, W, 3].
 
-    Classes are numbered in the order of their sorted names. One image of each class in turn comes first, so that the
+    Sub-folders named by whole numbers are labels; else they are numbered in the order of their sorted names, which
+    `withstand.io.class_names` holds against the model's. One image of each class in turn comes first, so that the
     first N are of all classes. Raises InputError when there is no image, one cannot be read, or sizes differ.
     """
     names = sorted(item.name for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+    labels = _numbers(path, names)
     files = [sorted(item for item in (path / name).iterdir() if item.suffix.lower() in IMAGE_ENDINGS) for name in names]
     if not any(files):
         raise InputError(f"The folder {path} holds no images in sub-folders; make one sub-folder of images a class.")
@@ -115,8 +123,22 @@ def read_folder(path: Path) -> RawData:
             raise InputError(
                 f"{file} is {w} x {h} pixels but {paths[0]} is {w0} x {h0}; bring all images to the model's size."
             )
-    notes = (f"{len(images)} images of {len(names)} classes were read, one of each class in turn.",)
-    return RawData(np.stack(images), np.array([label for _, label in queue]), notes, tuple(names))
+    how = "the names of sub-folders are their labels" if labels else "sub-folders are numbered by their sorted names"
+    notes = (f"{len(images)} images of {len(names)} classes were read, one of each class in turn; {how}.",)
+    y = np.array([labels[place] if labels else place for _, place in queue])
+    return RawData(np.stack(images), y, notes, tuple(names), True, "sub-folders", numbered=bool(labels))
+
+
+def _numbers(path: Path, names: list[str]) -> list[int]:
+    """The labels that names of sub-folders are, or none where one is no whole number."""
+    if not all(name.removeprefix("-").isdecimal() for name in names):
+        return []
+    labels = [int(name) for name in names]
+    for label in labels:
+        same = [name for name in names if int(name) == label]
+        if len(same) > 1:
+            raise InputError(f"The sub-folders {' and '.join(same)} of {path} are the same label; join them.")
+    return labels
 
 
 def _mode(file: Path) -> str:
@@ -165,15 +187,37 @@ def read_csv(path: Path) -> RawData:
         raise InputError(f"{path} has several label columns ({', '.join(header[i] for i in found)}); keep one of them.")
     label = found[0] if found else len(header) - 1
     notes = [f"The labels are the column {header[label]!r}."]
-    words = [row[label].strip() for row in body]
+    told = np.array([row[label].strip() for row in body])
     x = np.array([[_number(path, header, i, row, j) for j in range(len(header)) if j != label]
                   for i, row in enumerate(body)], dtype=np.float64)  # fmt: skip
-    try:
-        return RawData(x, np.array(words, dtype=np.float64), tuple(notes))
-    except ValueError:
-        classes, y = np.unique(np.array(words), return_inverse=True)
-        notes.append(f"Labels were {len(classes)} words; they were numbered in the order of the sorted words.")
-        return RawData(x, y, tuple(notes), tuple(map(str, classes)))
+    y, classes = words(str(path), told)
+    if classes is None:
+        return RawData(x, y, tuple(notes))
+    notes.append(f"Labels were {len(classes)} words; they were numbered in the order of the sorted words.")
+    return RawData(x, y, tuple(notes), classes, counted=WORDS)
+
+
+WORDS = "words as labels"
+"""What a label is the place of, where labels were words."""
+
+
+def words(where: str, told: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Labels [N] as numbers, from texts: the numbers that they write, or else their places among the sorted words,
+    which come with them. Raises InputError where some are numbers and some are not, and where one is empty."""
+    texts = np.char.strip(np.char.decode(told, "utf-8", "replace") if told.dtype.kind == "S" else told)
+    empty = np.flatnonzero(texts == "")
+    if len(empty):
+        raise InputError(f"{where}: the label of data row {empty[0]} is empty; fill it in, or leave the row out.")
+    numbers = [_is_number(text) for text in texts.tolist()]
+    if all(numbers):
+        return texts.astype(np.float64), None
+    if any(numbers):
+        odd = numbers.index(False)
+        raise InputError(
+            f"{where}: labels are partly numbers and partly words ({str(texts[odd])!r} in row {odd}); use one form."
+        )
+    classes, y = np.unique(texts, return_inverse=True)
+    return y, tuple(map(str, classes))
 
 
 def _check_table(path: Path, header: list[str], body: list[list[str]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from withstand.core.errors import InputError
-from withstand.core.tolerance import GRID, reach
+from withstand.core.tolerance import GRID, grid, reach
 from withstand.io import margins, moves, pixels, png
 from withstand.io.written import Written
 
@@ -60,7 +60,7 @@ class Witness:
             np.savez(file, form=np.int64(FORM), **asdict(self))
         beside.replace(path)
         if png.is_picture(self.x.shape, self.levels, self.domain):
-            png.write_png(self.x, path.with_suffix(".png"))
+            png.write_png(self.x, path.with_suffix(".png"), self.domain)
 
     @cached_property
     def distance(self) -> float:
@@ -86,7 +86,11 @@ class Witness:
         x = self.x.astype(np.float64)
         near = self.distance <= reach(self.radius, self.domain, self.x.dtype == np.float64)
         within = bool(((x >= self.domain[0]) & (x <= self.domain[1])).all())
-        on_grid = self.levels == 0 or bool((np.abs(x * self.levels - np.round(x * self.levels)) <= GRID).all())
+        on_grid = True
+        if self.levels:
+            first, per_unit = grid(self.domain, self.levels)
+            steps = (x - first) * per_unit
+            on_grid = bool((np.abs(steps - np.round(steps)) <= GRID).all())
         return near and within and on_grid and (self.norm not in moves.NORMS or self._moved)
 
     @cached_property
@@ -94,7 +98,7 @@ class Witness:
         """Whether x is what the move makes of x0, but for rounding."""
         fill = self.domain[0] if math.isfinite(self.domain[0]) else 0.0
         made = np.clip(moves.render(self.norm, self.x0, self.move, fill), *self.domain)
-        off = moves.rounding(self.x0, fill) + (1 / self.levels if self.levels else 0.0)
+        off = moves.rounding(self.x0, fill) + (1 / grid(self.domain, self.levels)[1] if self.levels else 0.0)
         return bool((np.abs(self.x.astype(np.float64) - made) <= off).all())
 
 
@@ -112,7 +116,7 @@ def load_witness(path: str | PathLike[str]) -> Witness:
                 "holds the clean input and the question."
             )
         held = load_witness(beside)
-        return replace(held, x=png.read_png(path, held.x.shape))
+        return replace(held, x=png.read_png(path, held.x.shape, held.domain))
     if not path.is_file():
         raise InputError(f"There is no witness file {path}; witnesses lie in the folder `witnesses` of a run.")
     try:

@@ -29,7 +29,7 @@ def span(threat: Threat) -> float:
 
 def probe_width(threat: Threat, share: float) -> float:
     """A share of the domain, at least one step of the grid of a quantised input."""
-    return max(share * span(threat), 1 / threat.levels if threat.levels else 0.0)
+    return max(share * span(threat), threat.grain)
 
 
 def total(parts: Tensor) -> Tensor:
