@@ -129,10 +129,7 @@ def theory(
     distance = float((weights - start).norm())
     correlated = [_correlation(layer) for layer in layers]
     divergences = [layer.divergence for layer in correlated if layer.divergence is not None]
-    errors = wrong
-    if threat is not None:
-        against = parse_threat(threat) if isinstance(threat, str) else threat
-        samples, errors = into_domain(samples, against), _unproved(graph, against)
+    samples, errors = (samples, wrong) if threat is None else _unproved(graph, samples, threat)
     share = delta / len(sigmas)
     entries = []
     for sigma in sigmas:
@@ -184,8 +181,10 @@ def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model
     return chosen, with_classes(samples, whole, chosen, chosen.output_shape[0])
 
 
-def _unproved(graph: Graph, threat: Threat) -> Errors:
-    """The loss that is 1 where interval bounds do not prove the class over the threat (in the weights' arithmetic)."""
+def _unproved(graph: Graph, samples: Data, against: str | Threat) -> tuple[Data, Errors]:
+    """The samples in the threat's domain, and the loss that is 1 where interval bounds do not prove the class over the
+    threat (in the weights' arithmetic)."""
+    threat = parse_threat(against) if isinstance(against, str) else against
     missing = unboundable(graph)
     if missing or not threat.provable:
         raise InputError(missing[0] if missing else f"Nothing can be proved about the threat {threat}; choose another.")
@@ -194,7 +193,7 @@ def _unproved(graph: Graph, threat: Threat) -> Errors:
         rows = Argmax().rows(y, network.output_shape[0], network.dtype)
         return (~(rows.combine(lower_bound("ibp", network, threat, x, rows)) > 0)).double()
 
-    return errors
+    return into_domain(samples, threat), errors
 
 
 def _initial(initial: ModelLike, samples: Data, graph: Graph, layers: list[Layer]) -> Tensor:
