@@ -58,9 +58,9 @@ def _safe_archive(members: dict[str, bytes], path: Path) -> io.BytesIO:
         if inner.startswith("data/sample_inputs/"):
             data = b""
         elif inner.startswith("models/") and inner.endswith(".json"):
-            data = json.dumps(_checked_program(json.loads(data), path)).encode()
+            data = json.dumps(_checked_program(_json(data, path), path)).encode()
         elif inner.endswith("_config.json"):
-            _check_payloads(json.loads(data), path)
+            _check_payloads(_json(data, path), path)
         elif not PLAIN.match(inner):
             raise _refused(path, f"holds '{inner}', which is not part of a plain program")
         if not inner.startswith((".data/", "byteorder", "version")):
@@ -70,6 +70,16 @@ def _safe_archive(members: dict[str, bytes], path: Path) -> io.BytesIO:
     return packed
 
 
+def _json(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(data)
+    except (ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict):
+        raise _refused(path, "holds a damaged description")
+    return held
+
+
 def _check_payloads(config: dict[str, Any], path: Path) -> None:
     for name, payload in config.get("config", {}).items():
         if payload.get("use_pickle") or payload.get("tensor_meta") is None:
@@ -77,16 +87,42 @@ def _check_payloads(config: dict[str, Any], path: Path) -> None:
 
 
 def _checked_program(program: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The program without the notes that name Python objects; its operations and size expressions are checked."""
+    """The program without the notes that name Python objects and the guards, which torch would run as Python; its
+    operations, size expressions and forms of arguments are checked."""
+    program["guards_code"] = []
+    for text in _texts(program):
+        _check_form(text, path)
     for part in _dicts(program):
         expression = part.get("expr_str", "")
         if not isinstance(expression, str) or not SHAPE_EXPRESSION.fullmatch(expression):
             raise _refused(path, f"holds the size expression '{expression}'")
-        if isinstance(part.get("target"), str) and "metadata" in part:
+        if isinstance(part.get("target"), str) and "inputs" in part:
             if not TARGET.fullmatch(part["target"]):
                 raise _refused(path, f"holds the operation '{part['target']}'")
             part["metadata"] = {}
     return program
+
+
+def _check_form(text: str, path: Path) -> None:
+    """Refuse a text that is JSON, as the forms of arguments are, and names an enumeration: torch would import its
+    module. Such texts lie within each other."""
+    if not text.lstrip().startswith(("[", "{")):
+        return
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if any("__enum__" in part for part in _dicts(held)):
+        raise _refused(path, "names a Python object in the form of its arguments")
+    for inner in _texts(held):
+        _check_form(inner, path)
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _texts(inner)
 
 
 def _dicts(part: Any) -> Iterator[dict[str, Any]]:
