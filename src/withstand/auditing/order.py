@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 from withstand.auditing.attacked import Attacked, attacked
@@ -10,7 +10,7 @@ from withstand.auditing.campaign import Campaign
 from withstand.auditing.ledger import Ledger, name_of_source
 from withstand.auditing.plan import make_plan, radii_of
 from withstand.auditing.progress import Listener
-from withstand.auditing.question import pose
+from withstand.auditing.question import Question, pose
 from withstand.auditing.requirements import check_attacks, stand_in
 from withstand.auditing.runfolder import RunFolder
 from withstand.auditing.siege import Attacks, Means
@@ -22,7 +22,7 @@ from withstand.core.records import Plan
 from withstand.core.runner import Access
 from withstand.core.threat import Threat
 from withstand.io.data import DataLike
-from withstand.io.models import ModelLike
+from withstand.io.models import Function, ModelLike
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ def carry_out(order: Order) -> Attacked:
         pose(o.model, o.data, o.threat, o.property, limit=o.limit, device=o.device) as question,
         stand_in(o.surrogate, question) as seen,
     ):
-        means = Means(o.access, seen, o.draws, o.queries, o.closest, _radii(o.radii, question.threat), o.seed)
+        radii = _radii(o.radii, question.threat)
+        means = Means(o.access, seen, o.draws, o.queries, nearest=o.closest, radii=radii, seed=o.seed)
         check_attacks(question, means, o.attacks)
+        means = replace(means, before=_asked(question))
         fitting = Fitting(question, o.attacks, o.train, means, o.seconds, o.out)
         question = fitting.question
         if o.out is None:
@@ -77,6 +79,12 @@ def carry_out(order: Order) -> Attacked:
             return attacked(campaign, fitting.figures, campaign.go())
         finally:
             folder.close()
+
+
+def _asked(question: Question) -> int:
+    """Rows a sample, rounded up, that a function of the user's has been asked about so far."""
+    module = question.model.module
+    return -(-module.rows // len(question.data)) if isinstance(module, Function) else 0
 
 
 def _radii(radii: Sequence[float], threat: Threat) -> tuple[float, ...]:

@@ -14,12 +14,15 @@ from withstand.auditing.settled import NOT_ATTACKED
 from withstand.auditing.witnesses import make_witness
 from withstand.core.budget import Budget
 from withstand.core.closest import closest
+from withstand.core.errors import InputError
 from withstand.core.evidence import Candidate
 from withstand.core.judge import Judge, Status, Weighed
 from withstand.core.oracle import Access, ModelRaised, call
 from withstand.core.records import AttackRecord, SampleRecord
+from withstand.core.registry import name_of
 from withstand.core.runner import Attack, Found, run
 from withstand.core.threat import Threat
+from withstand.core.universal import Fitted
 from withstand.io.witness import Witness
 
 FRESH = 21
@@ -31,7 +34,8 @@ class Means:
     """What attacks may see and spend.
 
     surrogate: a model they see in place of the attacked one. draws: answers of a random model that are averaged.
-    queries: forward passes a sample that each attack may spend. nearest: they look for the nearest violation. radii: of
+    queries: rows of the model a sample that each attack may cost, whatever asks. before: those of them that were asked
+    before any attack, while the model was loaded and looked at. nearest: they look for the nearest violation. radii: of
     a curve, beside the threat's own.
     """
 
@@ -39,6 +43,7 @@ class Means:
     surrogate: Callable[[Tensor], Tensor] | None = None
     draws: int = 1
     queries: int | None = None
+    before: int = 0
     nearest: bool = False
     radii: tuple[float, ...] = ()
     seed: int = 0
@@ -130,6 +135,22 @@ class Siege:
         self.spent: dict[str, float] = {}
         self.digest = question.model.digest() if witnesses else ""
 
+    def allowance(self, attack: Attack, own: bool) -> int | None:
+        """The queries a sample that are left to an attack, at the threat's own radius or another, by those of the judge
+        and of what came before. Raises InputError where these alone are more than may be spent."""
+        if self.means.queries is None:
+            return None
+        weighed = self.judge.draws * (1 if self.question.replay is not None else 2)
+        reserved = self.means.before + self.judge.draws + weighed if own else 2 * weighed
+        reserved += 2 * (own and isinstance(attack, Fitted))  # its fooling rate
+        least = reserved + self.means.draws + 1
+        if self.means.queries < least:
+            raise InputError(
+                f"{self.means.queries} queries a sample leave none to {name_of(attack)!r}: the clean answers and the "
+                f"judge ask {reserved + self.means.draws} themselves; give at least {least}."
+            )
+        return self.means.queries - reserved
+
     def attack(self, text: str, attack: Attack, seconds: float | None) -> None:
         """Let an attack work on every sample that is right when clean, for so many seconds at most (None: no end)."""
         rows, threat, nearest = self.right, self.question.threat, self.means.nearest
@@ -139,6 +160,8 @@ class Siege:
         found = self._search(text, attack, rows, threat, seconds, nearest)
         hit = found.refuted.nonzero().squeeze(1)
         judged = self._weigh(rows[hit], found.x[hit], text, threat.at(torch.inf) if nearest else threat)
+        weighed = torch.zeros_like(found.queries)
+        weighed[hit] = self._cost(judged)
         shares = [
             (after - before) / len(rows) for after, before in ((time.perf_counter(), wall), (time.process_time(), cpu))
         ]
@@ -146,7 +169,7 @@ class Siege:
         for place, (i, doubt) in enumerate(zip(rows.tolist(), doubts(attack, found), strict=True)):
             self.each[i][text] = AttackRecord(
                 margin=float(found.margin[place]),
-                queries=int(found.queries[place]),
+                queries=int(found.queries[place] + weighed[place]),
                 gradients=int(found.gradients[place]),
                 seconds=shares[0],
                 cpu_seconds=shares[1],
@@ -213,8 +236,9 @@ class Siege:
         known = (wanted & self.distance.isfinite()).nonzero().squeeze(1).to(self.x0.device)
         if len(known):
             drawn = threat.project(self.x0[known], self.point[known])
-            self._reach(known, self._weigh(known, drawn, "", threat), radius)
-            self.beyond[0, known.cpu()] += 1
+            judged = self._weigh(known, drawn, "", threat)
+            self._reach(known, judged, radius)
+            self.beyond[0, known.cpu()] += self._cost(judged).cpu()
         for text, attack in attacks.items():
             rows = (wanted & ~(self.reached <= radius)).nonzero().squeeze(1).to(self.x0.device)
             if len(rows) == 0:
@@ -223,7 +247,9 @@ class Siege:
             for i, asked in zip(rows.tolist(), found.looked(self.means.draws).tolist(), strict=True):
                 self.tried[i] |= {radius} if asked else set()
             hit = found.refuted.nonzero().squeeze(1)
-            self._reach(rows[hit], self._weigh(rows[hit], found.x[hit], text, threat), radius)
+            judged = self._weigh(rows[hit], found.x[hit], text, threat)
+            self._reach(rows[hit], judged, radius)
+            self.beyond[0, rows[hit].cpu()] += self._cost(judged).cpu()
             self.beyond[:, rows.cpu()] += torch.stack([found.queries, found.gradients]).cpu()
 
     def _reach(self, rows: Tensor, judged: Weighed, radius: float) -> None:
@@ -261,7 +287,7 @@ class Siege:
             distance=None if worst is None else worst.distance,
             adversarial=None if worst is None else worst.answer,
             witness=worst.file if worst is not None and self.wanted else None,
-            queries=1 + sum(one.queries for one in each.values()) + int(self.beyond[0, row]),
+            queries=self.judge.draws + sum(one.queries for one in each.values()) + int(self.beyond[0, row]),
             gradients=sum(one.gradients for one in each.values()) + int(self.beyond[1, row]),
             seconds=sum(one.seconds for one in each.values()),
             attacked_radius=None if self.reached[row].isnan() else float(self.reached[row]),
@@ -277,7 +303,7 @@ class Siege:
     ) -> Found:
         means, question = self.means, self.question
         ids = [self.ids[i] for i in rows.tolist()]
-        budget = Budget(seconds, means.queries)
+        budget = Budget(seconds, self.allowance(attack, own=threat is question.threat))
         search, began = closest if nearest else run, time.perf_counter()
         try:
             found = search(
@@ -302,6 +328,11 @@ class Siege:
             raise ModelRaised(int(rows[raised.row]), raised.error) from raised
         finally:
             self.spent[text] = self.spent.get(text, 0.0) + time.perf_counter() - began
+
+    def _cost(self, judged: Weighed) -> Tensor:
+        """Rows of the model that the judge asked to weigh each candidate: a replay elsewhere is none."""
+        again = judged.suspect if self.question.replay is None else torch.zeros_like(judged.suspect)
+        return self.judge.draws * (1 + again.long())
 
     def _weigh(self, rows: Tensor, points: Tensor, text: str, threat: Threat) -> Weighed:
         try:

@@ -53,7 +53,7 @@ Attacks = Annotated[
 Queries = Annotated[
     int | None,
     typer.Option(
-        "--queries", min=1, metavar="N", help="Forward passes a sample that each attack may spend, at each radius."
+        "--queries", min=1, metavar="N", help="Rows of the model a sample that each attack may cost, at each radius."
     ),
 ]
 Access = Annotated[

@@ -98,13 +98,15 @@ class Verdict:
 class Weighed:
     """Candidates [n] before the judge. x: the inputs as they reach the model. point: the same as points of the threat.
 
-    usable: they lie in the threat, and model and replay agree. violated: they are witnesses.
+    suspect: they lie in the threat and violate the property in the model, so that the replay was asked. usable: they
+    lie in the threat, and model and replay agree. violated: they are witnesses.
     """
 
     x: Tensor
     point: Tensor
     outputs: Tensor
     margin: Tensor
+    suspect: Tensor
     usable: Tensor
     violated: Tensor
 
@@ -198,7 +200,8 @@ class Judge:
         violated[suspect] = again <= 0
         for i in suspect[again > 0].tolist():
             self.disagreements.append((int(rows[i]), method))
-        return Weighed(x, point, outputs, margin, inside & ((margin > 0) | violated), violated)
+        suspects = inside & (margin <= 0)
+        return Weighed(x, point, outputs, margin, suspects, inside & ((margin > 0) | violated), violated)
 
     def _ask(self, model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs, and the margin: of several draws the one that most of them reach or stay below."""

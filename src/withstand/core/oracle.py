@@ -18,7 +18,8 @@ from withstand.core.threat import Threat, rowwise
 
 TILE = 16
 """Model calls are filled up to a multiple of this many rows, because matrix kernels round leftover rows differently:
-without it a row's result would depend on how many others are in the batch or still alive."""
+without it a row's result would depend on how many others are in the batch or still alive. A function of the user's that
+no graph stands for is never asked about such rows, because its queries are counted."""
 
 CALL = 1024
 """Rows of one model call at most, where an attack asks for many points a row."""
@@ -67,7 +68,7 @@ class Oracle:
     the model's own (None: the model itself). draws: answers of a random model that are averaged; its margin is their
     median, so a point counts as a violation where most draws are violated (Athalye et al. 2018, arXiv:1707.07397).
     lead: margins are told larger by this share of the outputs' size, at least 1, so that searches for the nearest
-    violation do not end where another rounding would hold.
+    violation do not end where another rounding would hold. counted: the model is not asked about rows that fill up.
     """
 
     model: Callable[[Tensor], Tensor]
@@ -78,6 +79,7 @@ class Oracle:
     surrogate: Callable[[Tensor], Tensor] | None = None
     draws: int = 1
     lead: float = 0.0
+    counted: bool = False
 
     def pick(self, rows: Tensor, x0: Tensor) -> Self:
         """The oracle of rows of the batch x0."""
@@ -145,7 +147,7 @@ class Oracle:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _call(self, x: Tensor) -> Tensor:
-        missing = -len(x) % TILE
+        missing = 0 if self.counted else -len(x) % TILE
         filled = torch.cat([x, x[-1:].detach().expand(missing, *x.shape[1:])]) if missing else x
         return call(self.model, filled)[: len(x)]
 

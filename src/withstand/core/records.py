@@ -41,7 +41,7 @@ class Plan(Record):
     verifiers: list[str] = Field(default_factory=list, description="cheap to dear")
     curve: list[float] = Field(default_factory=list, description="radii of the curve, as multiples of the threat's")
     certificates: bool = Field(default=False, description="store a checked certificate of each proof, where it can be")
-    queries: int | None = Field(default=None, description="forward passes a sample that each attack may spend")
+    queries: int | None = Field(default=None, description="rows of the model a sample that each attack may cost")
     access: Literal["gradient", "scores", "labels"] = Field(default="gradient", description="what attacks see")
     draws: int = Field(default=1, description="answers of a random model that are averaged")
     surrogate: str | None = Field(default=None, description="the model that attacks see in place of the attacked one")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from withstand.core.attack import Attack, Search, check_fit, misfit, roams
 from withstand.core.budget import Budget
@@ -46,11 +46,12 @@ def run(
     model: a function from a batch to outputs. property: argmax unless given. ids: the samples' numbers in the data,
     which seed their random streams (0, 1, ... unless given). budget: no limit unless given; the clean pass is always
     made, after that no row is asked about that its queries or, at the pace of the asks before it, the time would
-    overrun. access: `scores` answers gradients by an antithetic Gaussian estimate of `probes` pairs (Salimans et al.
-    2017, arXiv:1703.03864; 20 pairs as Ilyas et al. 2018), probing only inside the domain. surrogate: a model the
-    attack sees instead; its points count by what `model` says. draws: answers averaged of a random model. batch: rows
-    evaluated together; it does not change results. closest: do not stop at a violation but let the attack go on to the
-    nearest one; see `withstand.core.closest`, which serves every attack.
+    overrun, and a function is not asked about rows that fill up a batch. access: `scores` answers gradients by an
+    antithetic Gaussian estimate of `probes` pairs (Salimans et al. 2017, arXiv:1703.03864; 20 pairs as Ilyas et al.
+    2018), probing only inside the domain. surrogate: a model the attack sees instead; its points count by what `model`
+    says. draws: answers averaged of a random model. batch: rows evaluated together; it does not change results.
+    closest: do not stop at a violation but let the attack go on to the nearest one; see `withstand.core.closest`, which
+    serves every attack.
 
     Rows wrong at x0 are not attacked. In a box, x0 is but a point to start from: it is moved into the box, and a row
     violated there is refuted. Raises InputError when the attack does not work in the threat's norm or needs more than
@@ -62,7 +63,8 @@ def run(
     if not len(numbers) == len(y) == len(x0):
         raise InputError(f"There are {len(x0)} inputs, {len(y)} targets and {len(numbers)} ids; give as many of each.")
     budget = budget or Budget()
-    oracle = Oracle(model, property, threat, access, probes, surrogate, draws)
+    counted = getattr(model, "opaque", budget.queries is not None and not isinstance(model, nn.Module))
+    oracle = Oracle(model, property, threat, access, probes, surrogate, draws, counted=counted)
     found = _run(attack, oracle, _Samples(x0, y, numbers), budget, seed, batch, closest)
     further = _escalation(attack, found)
     if further is None or misfit(further, threat.norm, property.losses) is not None or budget.spent:

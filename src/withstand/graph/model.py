@@ -44,6 +44,11 @@ class Model:
         """Whether the module has layers that are passed backward through a stand-in, which the graph does not know."""
         return any(isinstance(part, Bpda) for part in self.module.modules())
 
+    @property
+    def opaque(self) -> bool:
+        """Whether the user's own module answers, and not the graph: each row that reaches it may be counted."""
+        return self.graph is None or self.passes
+
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [B, *output_shape] of a batch x [B, *input_shape]; a number alone a sample is one output."""
         if self.graph is None or (self.passes and x.requires_grad):

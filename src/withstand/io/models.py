@@ -56,13 +56,20 @@ def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) ->
 
 
 class Function(nn.Module):
-    """A module around a function from a batch to outputs."""
+    """A module around a function from a batch to outputs, which counts the rows that it is asked about."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
+        self._rows = [0]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the function has been asked about."""
+        return self._rows[0]
 
     def forward(self, x: Tensor) -> Tensor:
+        self._rows[0] += len(x)
         return self.function(x)
 
 
