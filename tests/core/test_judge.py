@@ -237,3 +237,61 @@ def test_no_stream_of_evidence_proves_and_refutes_one_question(stream):
             assert judge.threat.contains(judge.x0[row : row + 1], verdict.witness[None]).all()
         if verdict.status is Status.PROVED:
             assert verdict.bound > 0
+
+
+class Rounded:
+    """Margins may lie `radius` from the real ones; `real`: whether that explains contradictions."""
+
+    def __init__(self, radius, real):
+        self.radius, self.real, self.asked = radius, real, []
+
+    def radii(self, x0, y, threat, enough):
+        self.asked.append(enough.tolist())
+        return torch.full((len(x0),), self.radius, dtype=torch.float64)
+
+    def explains(self, x, y, margin, bound, radius):
+        return self.real
+
+
+def rounded(radius, real=True):
+    x0 = torch.tensor([[0.7], [0.6]])
+    return Judge(
+        logits, None, x0, torch.zeros(2, dtype=torch.long), Linf(0.15), Argmax(), arithmetic=Rounded(radius, real)
+    )
+
+
+def lower(row, bound):
+    return Lower(at(row), torch.tensor([bound]), Grade.FLOAT64)
+
+
+def test_a_proof_says_whether_it_holds_for_the_network_as_it_is_run():
+    judge = rounded(0.05)
+    judge.hear(lower(0, 0.1), "crown")
+    judge.hear(lower(1, 0.01), "crown")
+    assert [judge.verdict(row).executed for row in (0, 1)] == [True, False]
+    assert judge.verdict(1).status is Status.PROVED
+    assert judge.arithmetic.asked == [pytest.approx([0.1, 0.01])]
+    assert make().verdict(0).executed is None
+
+
+def test_a_witness_that_rounding_explains_stands_and_the_proof_falls():
+    judge = rounded(0.2)
+    judge.hear(lower(1, 0.1), "crown")
+    judge.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")
+    verdict = judge.verdict(1)
+    assert (verdict.status, verdict.method, verdict.grade, verdict.executed) == (Status.REFUTED, "pgd", None, None)
+    assert verdict.bound <= verdict.margin
+    late = rounded(0.2)
+    late.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")
+    late.hear(lower(1, 0.1), "crown")
+    assert late.verdict(1).status is Status.REFUTED
+    assert late.verdict(1).bound <= late.verdict(1).margin
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_contradiction_that_rounding_does_not_explain_is_a_fault(order):
+    judge = rounded(0.2, real=False)
+    told = [(lower(1, 0.1), "crown"), (Candidate(at(1), torch.tensor([[0.48]])), "pgd")][::order]
+    judge.hear(*told[0])
+    with pytest.raises(Contradiction):
+        judge.hear(*told[1])

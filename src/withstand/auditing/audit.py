@@ -74,6 +74,7 @@ class Audit:
     seconds: Seconds
     queries: int
     gradients: int
+    executed: int | None
     peak_memory_mb: float | None
     alarms: list[Alarm]
     curve: list[CurvePoint]

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from withstand.bounds.support import unboundable
 from withstand.checker.file import to_bytes
 from withstand.checker.network import Network
 from withstand.checker.reading import read_network
@@ -25,6 +26,7 @@ from withstand.core.runner import Access, Attack, Found, run
 from withstand.core.threat import Threat
 from withstand.graph.model import Model
 from withstand.verification.certificates import certify_row
+from withstand.verification.execution import Execution
 from withstand.verification.proof import NORMS, proofs_of
 from withstand.verification.search import TIME_OVER, Verifier, search
 
@@ -65,6 +67,12 @@ class Setup:
     certificates: bool = False
 
     @cached_property
+    def arithmetic(self) -> Execution | None:
+        """The network's own arithmetic, for the judge; None where it has no graph."""
+        graph = self.model.graph
+        return None if graph is None or unboundable(graph) else Execution(graph, self.property)
+
+    @cached_property
     def checked(self) -> Network | str:
         """The network as the checker of certificates reads it, or why there are no certificates."""
         if not self.certificates:
@@ -94,7 +102,7 @@ class Block:
     def __init__(self, setup: Setup, replay: Callable[[Tensor], Tensor] | None, job: Job) -> None:
         x0, y, ids = job.x, job.y, job.ids
         self.setup, self.replay, self.x0, self.y, self.ids, self.earlier = setup, replay, x0, y, ids, job.earlier
-        self.judge = Judge(setup.model, replay, x0, y, setup.threat, setup.property)
+        self.judge = Judge(setup.model, replay, x0, y, setup.threat, setup.property, arithmetic=setup.arithmetic)
         self.clean = self.judge.clean.clone()
         self.predicted = self.answers(self.judge.outputs)
         self.queries, self.gradients = torch.ones(len(x0), dtype=torch.long), torch.zeros(len(x0), dtype=torch.long)

@@ -27,6 +27,7 @@ from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.io.witness import load_witness, replay
 from withstand.io.written import Written
+from withstand.verification.execution import Execution
 from withstand.verification.proof import proofs_of
 from withstand.verification.search import search
 
@@ -86,6 +87,7 @@ def check(
         failures += [] if plan.draws > 1 else _clean(samples, question)
         certified = [sample for sample in proved if sample.certificate is not None]
         failures += _certificates(folder.path, certified, question)
+        failures += _executions([sample for sample in proved if sample.executed], question)
         failures += _proofs(record, [sample for sample in proved if sample.certificate is None], question)
     return Rechecked(len(samples), len(claims), len(proved), len(certified), failures)
 
@@ -216,6 +218,21 @@ def _certificates(folder: Path, certified: list[SampleRecord], question: Questio
             yield f"{name} fails: {report.failure}"
         if sample.grade != report.grade:
             yield f"Sample {sample.id} is recorded as proved in {sample.grade}, its certificate has another grade."
+
+
+def _executions(samples: list[SampleRecord], question: Question) -> Iterator[str]:
+    """Whether the bounds of proofs said to hold for the network as it is run exceed its rounding errors."""
+    graph, where = question.model.graph, {sample_id: row for row, sample_id in enumerate(question.data.ids)}
+    samples = [sample for sample in samples if sample.id in where and sample.bound is not None]
+    if graph is None or not samples:
+        return
+    rows = torch.tensor([where[sample.id] for sample in samples])
+    bounds = torch.tensor([sample.bound for sample in samples], dtype=torch.float64)
+    own = Execution(graph, question.property)
+    radii = own.radii(question.x[rows], question.y[rows], question.threat.pick(rows, question.x), bounds)
+    for sample, radius in zip(samples, radii.tolist(), strict=True):
+        if sample.bound is not None and radius >= sample.bound:
+            yield f"The proof of sample {sample.id} is said to hold for the network as it is run, but may not."
 
 
 def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -> Iterator[str]:

@@ -67,7 +67,8 @@ class Reach:
         block = self.block
         rows = wanted.nonzero().squeeze(1).to(block.x0.device)
         threat = block.setup.threat.at(radius)
-        return rows, Judge(block.setup.model, block.replay, block.x0[rows], block.y[rows], threat, block.setup.property)
+        setup, x0, y = block.setup, block.x0[rows], block.y[rows]
+        return rows, Judge(setup.model, block.replay, x0, y, threat, setup.property, arithmetic=setup.arithmetic)
 
     def _prove(self, verifier: Verifier | None, wanted: Tensor, radius: float, budget: Budget) -> Tensor:
         """Look for proofs at a radius in rows [B] that are wanted; of these, the ones left because of the time."""

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from withstand.auditing.question import Question
+from withstand.bounds.support import unboundable
 from withstand.core.attack import Attack, misfit
 from withstand.core.budget import Budget
 from withstand.core.registry import build
 from withstand.graph.ir import Graph
 from withstand.io.radii import UNFINISHED, RadiiFile, SampleRadii
 from withstand.verification.ends import End, Ends
+from withstand.verification.execution import Execution
 from withstand.verification.radius import narrow
 from withstand.verification.refuting import refute
 from withstand.verification.search import TIME_OVER, Verifier
@@ -104,7 +106,9 @@ class RadiusSearch:
     def _begin(self, rows: list[int]) -> "_Block":
         question, at = self.question, torch.tensor(rows, device=self.question.x.device)
         x0, y = question.x[at], question.y[at]
-        ends = Ends(question.model, self.replay, x0, y, question.threat, question.property, self.tolerance)
+        model, threat, property = question.model, question.threat, question.property
+        own = None if model.graph is None or unboundable(model.graph) else Execution(model.graph, property)
+        ends = Ends(model, self.replay, x0, y, threat, property, self.tolerance, own)
         return _Block(ends, [question.data.ids[row] for row in rows])
 
     def _refute(self, names: Sequence[str]) -> None:

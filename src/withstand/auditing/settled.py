@@ -83,6 +83,7 @@ def _record(block: Block, reach: Reach | None, row: int, witness: Witness | None
         adversarial=None if witness is None else witness.adversarial,
         witness=None if witness is None else f"witnesses/{witness.id}.npz",
         certificate=_file(block, row) if row in block.certificates else None,
+        executed=judge.executed(row),
         queries=int(block.queries[row]),
         gradients=int(block.gradients[row]),
         seconds=float(block.seconds[row]),

@@ -24,6 +24,7 @@ from withstand.graph.ir import Graph
 from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 from withstand.lipschitz.constants import POINTS, Constants, constants
+from withstand.verification.execution import Execution
 from withstand.verification.methods.lipschitz import Lipschitz
 from withstand.verification.portfolio import portfolio
 from withstand.verification.search import search
@@ -35,7 +36,8 @@ BLOCK = 512
 @dataclass(frozen=True)
 class Verified:
     """What verifiers did. counts: samples by verdict. grade: the arithmetic of the proofs, of the weakest one (None:
-    there are none).
+    there are none). executed: proofs that surely hold for the network as it is run in its own float type, rounding
+    errors included (None: there are no proofs).
 
     why: for the method `auto`, the verifiers it chose and the reason. Per sample: status, bounds (the best lower bound
     on its margin), domains (parts of its threat that a search bounded), open (parts it left), reasons (what stopped
@@ -50,6 +52,7 @@ class Verified:
     certified_accuracy: float
     counts: dict[str, int]
     grade: str | None
+    executed: int | None
     cpu_seconds: float
     seconds: float
     status: list[str]
@@ -130,6 +133,7 @@ def _summed(
 ) -> Verified:
     status = [verdict.status.value for verdict in verdicts]
     grades = [verdict.grade for verdict in verdicts if verdict.grade is not None]
+    asked = [verdict.executed for verdict in verdicts if verdict.executed is not None]
     counts = {verdict.value: status.count(verdict.value) for verdict in Status}
     return Verified(
         n=len(status),
@@ -138,6 +142,7 @@ def _summed(
         certified_accuracy=counts["proved"] / len(status),
         counts=counts,
         grade=min(grades, key=RANK.__getitem__).value if grades else None,
+        executed=sum(asked) if asked else None,
         cpu_seconds=cpu_seconds,
         seconds=seconds,
         status=status,
@@ -165,10 +170,12 @@ def _prove(
     shelf: Shelf | None,
 ) -> list[Verdict]:
     rows = slice(start, start + BLOCK)
-    judge = Judge(question.model, replay, question.x[rows], question.y[rows], question.threat, question.property)
-    assert question.model.graph is not None
+    graph = question.model.graph
+    assert graph is not None
+    x0, y, own = question.x[rows], question.y[rows], Execution(graph, question.property)
+    judge = Judge(question.model, replay, x0, y, question.threat, question.property, arithmetic=own)
     proofs = None if shelf is None else shelf.proofs(judge)
-    verdicts = search(judge, question.model.graph, verifiers, budget, proofs=proofs)
+    verdicts = search(judge, graph, verifiers, budget, proofs=proofs)
     return verdicts if shelf is None else shelf.keep(judge, verdicts, proofs, start)
 
 
@@ -179,6 +186,7 @@ def in_float64(question: Question) -> Question:
     graph = question.model.graph
     if graph is None:
         raise InputError(f"{question.model.name} has no graph: {question.model.why_no_graph}")
-    graph = copy.deepcopy(graph).double()
+    wide = copy.deepcopy(graph).double()
+    wide.keep_origin(graph.origin or graph)
     data = replace(question.data, x=question.data.x.double())
-    return replace(question, model=replace(question.model, graph=graph, module=graph), data=data)
+    return replace(question, model=replace(question.model, graph=wide, module=wide), data=data)

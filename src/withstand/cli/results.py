@@ -62,6 +62,7 @@ def print_alarms(alarms: "list[Alarm]") -> None:
 
 def print_run(folder: Path) -> None:
     """The result of a run folder: the doctor's remarks, the sentence, the counts, the interval, alarms and paths."""
+    from withstand.core.tally import executed_words
     from withstand.reporting.run import read_run
     from withstand.reporting.threat_words import threat_in_words
     from withstand.reporting.words import headline, incomplete, population
@@ -81,6 +82,8 @@ def print_run(folder: Path) -> None:
         typer.echo("")
         print_classes(run)
         typer.echo(population(run))
+        if run.summary.executed is not None:
+            typer.echo(executed_words(run.summary.executed, run.summary.counts.proved))
         print_alarms(run.summary.alarms)
     typer.echo(f"run folder: {folder}")
     page = folder / "report.html"

@@ -152,6 +152,7 @@ def _prove(
         print_json(result.to_json())
         return
     from withstand.core.records import Counts
+    from withstand.core.tally import executed_words
 
     if result.constants is not None:
         print_constants(result.constants)
@@ -171,6 +172,8 @@ def _prove(
         f"{result.method} proves {percent(result.certified_accuracy)} of {result.n} samples robust in "
         f"{result.seconds:.1f} s ({result.grade or 'no proof'}); clean accuracy {percent(result.clean_accuracy)}."
     )
+    if result.executed is not None:
+        typer.echo(executed_words(result.executed, result.counts["proved"]))
     if certificates is not None:
         stored = sum(file.endswith(".safetensors") for file in result.certificates)
         lacking = [r for r, status in zip(result.reasons, result.status, strict=True) if status == "proved" and r]

@@ -13,6 +13,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from withstand.core.arithmetic import Arithmetic
 from withstand.core.errors import ToolFault
 from withstand.core.evidence import Candidate, Evidence, Grade, Lower
 from withstand.core.property import Property
@@ -80,6 +81,8 @@ class Verdict:
     margin: the lowest margin seen at an admissible point (the witness's own if refuted). bound: the best sound lower
     bound on the margin (-inf: none). method: who settled it. witness: the input that violates the property.
     output: the model's outputs there. domains, open: parts of the threat that a search has bounded, and those it left.
+    executed: of a proof, whether it holds for the network as it is run in its own float type, whose rounding errors
+    are then known to be less than the bound; None where that was not asked, or nothing is proved.
     """
 
     status: Status
@@ -92,6 +95,7 @@ class Verdict:
     reason: str = ""
     domains: int = 0
     open: int = 0
+    executed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ class Judge:
 
     model and replay map a batch to outputs; replay runs the deployed form (onnxruntime), or None where the model has no
     such form, in which case the model itself is asked twice. draws: of a random model, whose property holds where it
-    does so in at least half of as many fresh answers. Rows violated at x0 itself are invalid from the start,
+    does so in at least half of as many fresh answers. arithmetic: that of the network (None: taken for exact). Where it
+    explains that a witness contradicts a proof, which speaks of real numbers, the witness stands and the bound falls by
+    the network's rounding errors. Rows violated at x0 itself are invalid from the start,
     save where x0 is but a point of a box (`threat.anchored` is false): there it is a candidate like any other.
     """
 
@@ -129,9 +135,10 @@ class Judge:
         threat: Threat,
         property: Property,
         draws: int = 1,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self.model, self.replay, self.threat, self.property = model, replay or model, threat, property
-        self.x0, self.y, self.draws = x0, y, draws
+        self.x0, self.y, self.draws, self.arithmetic = x0, y, draws, arithmetic
         with torch.no_grad():
             outputs, self.clean = self._ask(model, x0, y)
         self.clean_outputs, self.outputs = outputs, outputs.clone()
@@ -140,7 +147,7 @@ class Judge:
         self.margin = self.clean if threat.anchored else torch.full_like(self.clean, torch.inf)
         self.margin = self.margin.clone()
         self.bound = torch.full_like(self.clean, -torch.inf)
-        self.rounding = (ROUNDING * scale_of(outputs)).tolist()
+        self.loose = (ROUNDING * scale_of(outputs)).tolist()
         self.method: list[str | None] = [None] * len(x0)
         self.grade: list[Grade | None] = [None] * len(x0)
         self.witness = x0.clone()
@@ -151,6 +158,8 @@ class Judge:
         self.bounded_by = [""] * len(x0)
         self.domains, self.waiting = [0] * len(x0), [0] * len(x0)
         """Parts of each row's threat that the last search has bounded, and those it has still to split."""
+        self._radius: dict[int, float] = {}
+        """How far the margin of a row as the network is run may lie from the real one, where it was asked."""
         self.disagreements: list[tuple[int, str]] = []
         """Rows whose candidate violates the property in the model but not in the replay, with the method."""
 
@@ -182,7 +191,30 @@ class Judge:
             self.outputs[row] if refuted else None,
             domains=self.domains[row],
             open=self.waiting[row],
+            executed=self.executed(row),
         )
+
+    def executed(self, row: int) -> bool | None:
+        """See `Verdict.executed`."""
+        if self.status[row] is not Status.PROVED or self.arithmetic is None:
+            return None
+        return self.radius(row) < float(self.bound[row])
+
+    def radius(self, row: int) -> float:
+        """How far the row's margin, as the network is run, may lie from that of real arithmetic over its threat."""
+        if row not in self._radius:
+            like = [i for i, s in enumerate(self.status) if s is Status.PROVED and i not in self._radius]
+            rows = torch.tensor([*({row} - set(like)), *like])
+            assert self.arithmetic is not None
+            threat, enough = self.threat.pick(rows, self.x0), self.bound[rows].double()
+            radii = self.arithmetic.radii(self.x0[rows], self.y[rows], threat, enough)
+            self._radius.update(zip(rows.tolist(), radii.tolist(), strict=True))
+        return self._radius[row]
+
+    def explained(self, row: int, x: Tensor, margin: float, bound: float) -> bool:
+        """Whether the network's arithmetic explains that a bound lies above the margin of a point."""
+        arithmetic, y = self.arithmetic, self.y[row]
+        return arithmetic is not None and arithmetic.explains(x, y, margin, bound, self.radius(row))
 
     def weigh(self, evidence: Candidate, method: str, threat: Threat | None = None) -> Weighed:
         """What candidates are worth as points of a threat, the judge's own unless given. No verdict changes."""
@@ -221,8 +253,12 @@ class Judge:
         if self.status[row] is Status.INVALID or margin >= self.margin[row]:
             return False
         bound = float(self.bound[row])
-        if (violated and self.status[row] is Status.PROVED) or bound > margin + self.rounding[row]:
-            raise Contradiction(row, x, margin, self._threat(row), method, bound, self.bounded_by[row])
+        if (violated and self.status[row] is Status.PROVED) or bound > margin + self.loose[row]:
+            if not self.explained(row, x, margin, bound):
+                raise Contradiction(row, x, margin, self._threat(row), method, bound, self.bounded_by[row])
+            self.bound[row] = min(margin, bound - self.radius(row))
+            if violated:
+                self.status[row], self.grade[row] = Status.UNKNOWN, None
         self.margin[row], self.witness[row], self.outputs[row], self.found_by[row] = margin, x, output, method
         if violated and self.status[row] is Status.UNKNOWN:
             self.status[row], self.method[row] = Status.REFUTED, method
@@ -240,9 +276,11 @@ class Judge:
             if self.status[row] is Status.INVALID:
                 continue
             margin = float(self.margin[row])
-            if (proof and self.status[row] is Status.REFUTED) or bound > margin + self.rounding[row]:
-                threat, found_by = self._threat(row), self.found_by[row]
-                raise Contradiction(row, self.witness[row], margin, threat, found_by, bound, method)
+            if (proof and self.status[row] is Status.REFUTED) or bound > margin + self.loose[row]:
+                if not self.explained(row, self.witness[row], margin, bound):
+                    threat, found_by = self._threat(row), self.found_by[row]
+                    raise Contradiction(row, self.witness[row], margin, threat, found_by, bound, method)
+                bound, proof = min(margin, bound - self.radius(row)), False
             if bound > self.bound[row]:
                 self.bound[row], self.bounded_by[row] = bound, method
             if proof and self.status[row] is Status.UNKNOWN:

@@ -99,9 +99,10 @@ class SampleRecord(Record):
 
     bound: best sound lower bound on the margin (None: none computed). margin: the lowest at an admissible point.
     distance: of the witness from the clean input, in the threat's norm. witness, certificate: their files, relative to
-    the run folder. certified_radius, attacked_radius: on the plan's curve, the largest radius proved and the smallest
-    refuted (None: none was). flags: names of doubtful things seen on the way; alarms count them. attacks: each attack's
-    own result, by its text, where each saw every sample.
+    the run folder. executed: of a proof, whether it surely holds for the network as it is run in its own float type,
+    roundings included (None: not asked). certified_radius, attacked_radius: on the plan's curve, the largest radius
+    proved and the smallest refuted (None: none was). flags: names of doubtful things seen on the way; alarms count
+    them. attacks: each attack's own result, by its text, where each saw every sample.
 
     attacked: an attack looked for a witness; an unknown sample that none looked at says nothing of the upper end.
     tried: the radii of the curve at which an attack looked (None: all that need it). cut: the methods that time kept
@@ -122,6 +123,7 @@ class SampleRecord(Record):
     adversarial: float | None = None
     witness: str | None = None
     certificate: str | None = None
+    executed: bool | None = None
     queries: int = 0
     gradients: int = 0
     seconds: float = 0.0
@@ -175,7 +177,8 @@ class Summary(Record):
 
     While a run is not complete, n counts the samples that are settled. unattacked: unknown samples that no attack has
     looked at; where there are some, attacked_accuracy is not measured: None. cut: samples on which time kept a method
-    from its end.
+    from its end. executed: proofs that surely hold for the network as it is run in its own float type
+    too (None: there are none of which that was asked).
     """
 
     n: int
@@ -189,6 +192,7 @@ class Summary(Record):
     seconds: Seconds
     queries: int
     gradients: int = 0
+    executed: int | None = None
     peak_memory_mb: float | None = None
     alarms: list[Alarm] = Field(default_factory=list)
 

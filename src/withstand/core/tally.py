@@ -22,6 +22,7 @@ def tally(samples: Sequence[SampleRecord], seconds: Seconds) -> Summary:
     counts, n = count(samples), len(samples)
     unattacked = sum(is_unattacked(sample) for sample in samples)
     attacked = None if unattacked else counts.proved + counts.unknown
+    asked = [sample.executed for sample in samples if sample.executed is not None]
     return Summary(
         n=n,
         clean_accuracy=_share(n - counts.invalid, n),
@@ -34,6 +35,24 @@ def tally(samples: Sequence[SampleRecord], seconds: Seconds) -> Summary:
         seconds=seconds,
         queries=sum(sample.queries for sample in samples),
         gradients=sum(sample.gradients for sample in samples),
+        executed=sum(asked) if asked else None,
+    )
+
+
+def executed_words(executed: int | None, proofs: int) -> str:
+    """How many of the proofs hold for the network as it is run, in a sentence; empty where that was not asked.
+
+    >>> executed_words(2, 2)
+    'All 2 proofs surely hold for the network as it is run in its float type too, rounding errors included.'
+    """
+    if executed is None:
+        return ""
+    if executed == proofs:
+        which = "The proof surely holds" if proofs == 1 else f"All {proofs:,} proofs surely hold"
+        return f"{which} for the network as it is run in its float type too, rounding errors included."
+    return (
+        f"{executed:,} of {proofs:,} proofs surely hold for the network as it is run in its float type too; of the "
+        "others, the margin may be smaller than what rounding errors add up to."
     )
 
 

@@ -18,7 +18,7 @@ from withstand.graph.aten_ops import table
 from withstand.graph.aten_walk import CaptureError, lower_program
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
-from withstand.graph.simplify import simplify
+from withstand.graph.simplify import simplified
 
 
 def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Graph:
@@ -31,7 +31,7 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
     """
     with evaluation(module), quiet():
         program, example = exported(module, input_shape, name)
-        graph = simplify(lower_program(program, name))
+        graph = simplified(lower_program(program, name))
         compare(module, graph, example.expand(BATCH, *input_shape), name)
     return graph
 
@@ -75,7 +75,7 @@ def from_program(program: "torch.export.ExportedProgram", name: str = "model") -
     Errors: CaptureError, one sentence with the construct that cannot become a graph.
     """
     with quiet():
-        graph = simplify(lower_program(program.run_decompositions(_decompositions()), name))
+        graph = simplified(lower_program(program.run_decompositions(_decompositions()), name))
         (given,) = program.graph_signature.user_inputs
         (example,) = (node.meta["val"] for node in program.graph.nodes if node.name == given)
         rows = example.shape[0] if isinstance(example.shape[0], int) else BATCH

@@ -31,8 +31,11 @@ class Graph(torch.nn.Module):
 
     `input_shape` and `output_shape` are shapes of one sample, without the batch axis. Constants are buffers, so
     `.to(device)`, `.double()` and `state_dict()` work as on any module. Integer constants keep their type. Nodes and
-    constants that the output does not depend on are dropped.
+    constants that the output does not depend on are dropped. `origin` is the graph that this one was simplified from,
+    where it was: the operations as the network is run, whose roundings are those of a machine.
     """
+
+    origin: "Graph | None"
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Graph(torch.nn.Module):
         self.input, self.output = input, output
         self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
         self._slots: dict[str, str] = {}
+        self.keep_origin(None)
         used = dict.fromkeys(name for node in self.nodes for name in node.inputs if name in constants)
         for position, (name, value) in enumerate((name, constants[name]) for name in used):
             self._slots[name] = f"c{position}"
@@ -81,6 +85,10 @@ class Graph(torch.nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._steps = self._compile()
+
+    def keep_origin(self, graph: "Graph | None") -> None:
+        """Remember the graph that this one was simplified from; its constants do not become this one's."""
+        self.__dict__["origin"] = graph
 
     def constant(self, name: str) -> Tensor:
         """The constant of that name."""
@@ -112,6 +120,7 @@ class Graph(torch.nn.Module):
     def with_constants(self, constants: Mapping[str, Tensor]) -> "Graph":
         """The same nodes with other constants by name, used as they are: on the autograd tape if they are on it."""
         twin = copy.copy(self)
+        twin.keep_origin(None)
         twin._buffers = {slot: constants[name] for name, slot in self._slots.items()}
         return twin
 

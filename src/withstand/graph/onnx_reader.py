@@ -15,7 +15,7 @@ from withstand.graph.model import Model
 from withstand.graph.onnx_file import parse_onnx
 from withstand.graph.onnx_ops import Call, table
 from withstand.graph.replay import exported_rows
-from withstand.graph.simplify import simplify
+from withstand.graph.simplify import simplified
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +37,7 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     proto = parse_onnx(given)
     reading = Reading(proto, name)
     raw = reading.builder.graph(reading.result)
-    graph = simplify(raw)
+    graph = simplified(raw)
     if check:
         check_against_onnxruntime(proto, given, raw, graph, reading.views, name)
     return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=reading.notes)

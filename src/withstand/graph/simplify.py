@@ -13,6 +13,14 @@ WEIGHTED = ("linear", "conv", "conv_transpose")
 NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}
 
 
+def simplified(graph: Graph) -> Graph:
+    """`simplify`, with the given graph as the `origin` of the new one; constants that both have are shared."""
+    made = simplify(graph)
+    shared = {name: value for name, value in made.constants.items() if name in graph.constants}
+    made.keep_origin(graph.with_constants({**graph.constants, **shared}))
+    return made
+
+
 def simplify(graph: Graph, free: Set[str] = frozenset()) -> Graph:
     """The same function with fewer nodes.
 

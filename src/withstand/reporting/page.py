@@ -65,6 +65,7 @@ def render(run: Run) -> str:
         headline=words.headline(run),
         incomplete=words.incomplete(run),
         population=words.population(run),
+        executed=words.executed(run),
         command=words.command(run.record.plan),
         figure=figures.envelope(run),
         witnesses=worst(run),

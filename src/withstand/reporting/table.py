@@ -24,6 +24,10 @@ COLUMNS: list[dict[str, str]] = [
 ]
 
 
+EXECUTED = {True: "holds as run", False: "real arithmetic only"}
+"""Whether a proof holds for the network as it is run, in the note."""
+
+
 def table(run: Run) -> dict[str, Any]:
     """Columns, names of the verdicts and one list a sample; numbers to five significant digits."""
     return {"columns": COLUMNS, "verdicts": NAMES, "rows": [_row(run, sample) for sample in run.samples]}
@@ -35,7 +39,7 @@ def methods(run: Run) -> list[str]:
 
 
 def _row(run: Run, s: SampleRecord) -> list[Any]:
-    note = " · ".join(part for part in (s.reason, s.grade, s.witness, s.certificate) if part)
+    note = " · ".join(part for part in (s.reason, s.grade, EXECUTED.get(s.executed), s.witness, s.certificate) if part)
     labels = [run.label(s.label), run.label(s.predicted), run.label(s.adversarial)]
     margins = [_short(value) for value in (s.clean_margin, s.margin, s.bound, s.distance)]
     return [s.id, s.status, s.method or "", *labels, *margins, s.queries, _short(s.seconds), note]

@@ -5,6 +5,7 @@ import shlex
 from typing import Literal
 
 from withstand.core.records import Alarm, Plan, Summary
+from withstand.core.tally import executed_words
 from withstand.reporting.run import Run, parse_ball
 
 DASH = "\N{EN DASH}"
@@ -150,6 +151,12 @@ def population(run: Run) -> str:
         f"For the population these {s.n:,} samples were drawn from, the robust share lies between {low} and {high} "
         f"with {100 * i.confidence:g}{NBSP}% confidence."
     )
+
+
+def executed(run: Run) -> str:
+    """How many proofs hold for the network as it is run; empty where that is not known."""
+    s = run.summary
+    return "" if s is None else executed_words(s.executed, s.counts.proved)
 
 
 def advice(alarm: Alarm) -> str:

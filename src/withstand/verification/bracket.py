@@ -11,6 +11,9 @@ QUARTER = 0.25
 EDGE = 0.1
 """The next radius keeps this share of the bracket from both its ends."""
 
+LEAST = 1e-6
+"""Share of the first bracket below which no radius is asked about: a verifier that proves none ends there."""
+
 
 class Bracket:
     """For K samples the radii `low` that hold and `high` that do not, and bounds on the margin there.
@@ -35,7 +38,7 @@ class Bracket:
     ) -> None:
         self.searches = searches
         self.low, self.high, self.tolerance, self.rounded = low.clone(), high.clone(), tolerance, rounded
-        self.floor = at_low.clone()
+        self.floor, self._widest = at_low.clone(), high.clone()
         self._known, self._at_low, self._at_high = low.clone(), at_low.clone(), -at_low
         self._last = torch.zeros_like(low)
 
@@ -54,8 +57,10 @@ class Bracket:
 
     @property
     def done(self) -> Tensor:
-        """Whether a bracket is narrow enough, or no radius lies between its ends: bool [K]."""
-        return (self.high - self.low <= self.tolerance * self.high) | (self.trial <= self.low)
+        """Whether a bracket is narrow enough, no radius lies between its ends, or none held down to `LEAST`: bool
+        [K]."""
+        narrow = (self.high - self.low <= self.tolerance * self.high) | (self.trial <= self.low)
+        return narrow | (self.high <= LEAST * self._widest)
 
     def learn(self, rows: Tensor, radii: Tensor, bound: Tensor, holds: Tensor) -> None:
         """What came out at `radii` [k] of samples `rows` [k]: the bound, and whether it is a proof."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from withstand.core.arithmetic import Arithmetic
 from withstand.core.evidence import Candidate, Grade, Lower
 from withstand.core.judge import Contradiction, Judge, Status
 from withstand.core.property import Property
@@ -24,6 +25,10 @@ def numbered(rows: Tensor) -> Iterator[None]:
     except Contradiction as clash:
         clash.row = int(rows[clash.row])
         raise
+
+
+BESIDE = 1 - 1e-5
+"""Share of a witness's distance up to which a proof stands that rounding alone contradicts there."""
 
 
 class End(StrEnum):
@@ -44,7 +49,7 @@ class Ends:
 
     proved [N], float64: largest radius proved (0: none; at x0 itself the property holds). refuted [N]: distance of the
     nearest witness, inf where there is none within the largest radius. Both are NaN where x0 is wrong. tolerance: the
-    gap, as a share of the refuted radius (or the largest), that is small enough.
+    gap, as a share of the refuted radius (or the largest), that is small enough. arithmetic: as the judge wants it.
     """
 
     def __init__(
@@ -56,8 +61,9 @@ class Ends:
         threat: Threat,
         property: Property,
         tolerance: float,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
-        self.model, self.replay, self.x0, self.y = model, replay, x0, y
+        self.model, self.replay, self.x0, self.y, self.arithmetic = model, replay, x0, y, arithmetic
         self.threat, self.property, self.tolerance = threat, property, tolerance
         self.largest = threat.radius
         count = len(x0)
@@ -107,7 +113,9 @@ class Ends:
         """A judge of samples `rows` [K] at a radius [K] of their own."""
         rows = rows.to(self.x0.device)
         threat = self.threat.at(radii)
-        return Judge(self.model, self.replay, self.x0[rows], self.y[rows], threat, self.property)
+        return Judge(
+            self.model, self.replay, self.x0[rows], self.y[rows], threat, self.property, arithmetic=self.arithmetic
+        )
 
     def learn(self, rows: Tensor, radii: Tensor, judge: Judge) -> None:
         """Take over the verdicts of a judge of samples `rows` [K] at `radii` [K]."""
@@ -143,12 +151,14 @@ class Ends:
             self.learn(rows, radii, judge)
 
     def _raise(self, row: int, radius: float, judge: Judge, place: int) -> None:
-        bound = float(judge.bound[place])
+        bound, proved_by, grade = float(judge.bound[place]), judge.method[place], judge.grade[place]
         if self.refuted[row] <= self.threat.at(radius).reach:
             with numbered(torch.full((place + 1,), row)):
                 judge.hear(Candidate(torch.tensor([place]), self.witness[row][None]), str(self.refuted_by[row]))
+            if judge.status[place] is Status.REFUTED:  # by the network's own arithmetic
+                radius = min(radius, BESIDE * float(self.refuted[row]))
         self.proved[row], self.bound[row] = radius, bound
-        self.proved_by[row], self.grade[row] = judge.method[place], judge.grade[place]
+        self.proved_by[row], self.grade[row] = proved_by, grade
 
     def _lower(self, row: int, judge: Judge, place: int) -> None:
         x0, point = self.x0[row][None], judge.point[place][None]
@@ -157,6 +167,8 @@ class Ends:
             return
         if self.proved[row] > 0 and distance <= self.threat.at(float(self.proved[row])).reach:
             threat, margin = self.threat.at(float(self.proved[row])), float(judge.margin[place])
-            proof = float(self.bound[row]), str(self.proved_by[row])
-            raise Contradiction(row, point[0], margin, threat, judge.found_by[place], *proof)
+            bound, proved_by = float(self.bound[row]), str(self.proved_by[row])
+            if not judge.explained(place, judge.witness[place], margin, bound):
+                raise Contradiction(row, point[0], margin, threat, judge.found_by[place], bound, proved_by)
+            self.proved[row] = BESIDE * distance
         self.refuted[row], self.witness[row], self.refuted_by[row] = distance, point[0], judge.method[place]

@@ -21,6 +21,7 @@ from withstand.graph.ir import Graph
 from withstand.io.vnnlib import Region, read_vnnlib, write_witness
 from withstand.verification.cases import gather
 from withstand.verification.certificates import store_rows
+from withstand.verification.execution import Execution, spread
 from withstand.verification.memory import is_out_of_memory
 from withstand.verification.network import Network, read_network
 from withstand.verification.portfolio import portfolio
@@ -32,6 +33,15 @@ ATTACK_SHARE = 0.2
 
 STARTS = 16
 """Random points from which PGD walks in every region."""
+
+POINTS = 2048
+"""Points of a region in which onnxruntime runs the network where rounding errors may exceed the margin of a proof."""
+
+UNLIKE = "real arithmetic holds the property, but onnxruntime violates it at a point of the region"
+"""Why there is no answer where a proof and the deployed network disagree."""
+
+REAL = "the proof speaks of real arithmetic: the rounding errors of the network as it is run may exceed its margin"
+"""What is said beside `unsat` where rounding could matter and sampling found no violation."""
 
 EDGE = "the witness lies on the edge of a comparison, where the file's numbers and those of the network's type differ"
 """Why a witness of the judge may not be one of the file: strict comparisons, and constants that the type rounds."""
@@ -133,7 +143,30 @@ def _search(
         _attack(judge, budget.share(ATTACK_SHARE))
     built = [build("verifier", text) for text in chosen]
     verdicts = search(judge, graph, built, budget, proofs=proofs, enough=lambda: _refuted(judge))
-    return _answer(verdicts, regions, network, budget)
+    if any(verdict.status is not Status.PROVED for verdict in verdicts):
+        return _answer(verdicts, regions, network, budget)
+    violated = _violated_as_run(network, judge, regions)
+    verdicts = [judge.verdict(row) for row in range(len(regions))]
+    answer = _answer(verdicts, regions, network, budget)
+    if violated and answer.result == "unsat":
+        return replace(answer, result="unknown", reason=UNLIKE)
+    in_doubt = answer.result == "unsat" and any(verdict.executed is False for verdict in verdicts)
+    return replace(answer, reason=REAL) if in_doubt else answer
+
+
+def _violated_as_run(network: Network, judge: Judge, regions: list[Region]) -> bool:
+    """Whether onnxruntime violates a region whose proof may not hold for the network as it is run, at one of many
+    points. The judge hears of it."""
+    for row, region in enumerate(regions):
+        if judge.executed(row) is not False:
+            continue
+        x = spread(region.threat, judge.x0[row], POINTS)
+        outputs = network.replay(x)
+        unsafe = [i for i, output in enumerate(outputs) if region.is_unsafe(output)]
+        if unsafe:
+            judge.hear(Candidate(torch.tensor([row]), x[unsafe[:1]]), "sampling in onnxruntime")
+            return True
+    return False
 
 
 def _answer(verdicts: list[Verdict], regions: list[Region], network: Network, budget: Budget) -> Answer:
@@ -192,7 +225,8 @@ def _judge(network: Network, regions: list[Region]) -> Judge:
     assert threat.upper is not None
     x0 = (threat.lower / 2 + threat.upper / 2).to(network.model.dtype)
     everything = torch.arange(len(regions))
-    judge = Judge(network.model, network.replay, threat.project(x0, x0), everything, threat, property)
+    own = Execution(network.graph, property)
+    judge = Judge(network.model, network.replay, threat.project(x0, x0), everything, threat, property, arithmetic=own)
     if bool(judge.clean_outputs.isnan().any()):
         raise InputError(f"The network {network.model.name} answers NaN in the middle of the input box; mend it first.")
     judge.hear(Candidate(everything, judge.x0), "the middle of the box")
