@@ -205,17 +205,22 @@ def _store(answer: Answer, certificate: Path, judge: Judge, proofs: list[Proof] 
     """The answer with its witness or its proofs, if it has some, in files."""
     if answer.result == "unsat":
         if isinstance(proofs, str):
-            return replace(answer, reason=proofs, seconds=budget.elapsed)
+            return replace(answer, reason=_joined(proofs, answer.reason), seconds=budget.elapsed)
         rows = range(len(judge.x0))
         with budget.enforced():
             stored = store_rows(judge, rows, proofs, certificate)
-        return replace(answer, certificate=stored.path, reason=stored.reason, seconds=budget.elapsed)
+        reason = _joined(stored.reason, answer.reason)
+        return replace(answer, certificate=stored.path, reason=reason, seconds=budget.elapsed)
     if answer.witness is None:
         return answer
     certificate.parent.mkdir(parents=True, exist_ok=True)
     path = certificate.with_name(certificate.name + ".counterexample")
     path.write_text(answer.text + "\n", "utf-8")
     return replace(answer, certificate=path)
+
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _judge(network: Network, regions: list[Region]) -> Judge:
