@@ -96,5 +96,5 @@ class OnnxSession:
         return np.concatenate(parts)[: len(x)]
 
     def _one(self, row: np.ndarray) -> np.ndarray:
-        y = self._run(row if self.rows is None else row[None])
+        y = self._run(np.asarray(row) if self.rows is None else row[None])
         return y[0] if y.shape[:1] == (1,) else y
