@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from withstand.checker.node import Node, Refused
+from withstand.checker.node import Node, Refused, Value
 from withstand.checker.onnx_file import array_of
 
 if TYPE_CHECKING:
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-EXACT = {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"}
-EXACT |= {"Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Equal"}
-"""Operators that only move numbers: of constants they are constants."""
+MOVES = {"Expand", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+"""Operators that only move the numbers of their first input, as those of values are moved."""
+
+EXACT = {"Cast", "Concat", "ConstantOfShape", "Equal", "Identity", "Tile", "Where"}
+"""Other operators that do not round: of constants they are constants."""
 
 WHOLE = {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Min", "Max", "Range", "ReduceProd"}
 """Operators of whole numbers, such as shapes, that are exact too."""
@@ -30,6 +32,8 @@ def folded(node: Node) -> list[Array] | None:
         return [np.array(shape[node.attr("start", 0) : node.attr("end")], np.int64)]
     if node.depends:
         return None
+    if node.op in MOVES:
+        return _moved(node)
     feeds = {name: i for name, i in zip(node.proto.input, node.inputs, strict=True) if isinstance(i, np.ndarray)}
     whole = node.op in WHOLE and all(a.dtype.kind in "biu" for a in feeds.values())
     if node.op not in EXACT and not whole:
@@ -46,6 +50,34 @@ def _stated(node: Node) -> Array:
     if len(names) != 1 or names[0] not in forms:
         raise Refused("states its constant in a form that is not known to the checker")
     return np.asarray(node.attr(names[0]), forms[names[0]])
+
+
+class Still:
+    """What the functions of `moves` need of a reading, where the value that they move is a constant."""
+
+    def __init__(self, held: Array) -> None:
+        self.held = held
+
+    def places(self, value: Value) -> Array:
+        """The flat index of each number, in the constant's shape."""
+        return np.arange(self.held.size).reshape(value.shape)
+
+    def moved(self, _: Value, index: Array) -> Array:
+        """The numbers at these places, 0 where the place is -1."""
+        return np.asarray(np.append(self.held.ravel(), np.zeros(1, self.held.dtype))[index])
+
+    def plus(self, moved: Array, constant: Array) -> Array:
+        """What fills places that held nothing."""
+        return (moved + constant).astype(self.held.dtype)
+
+
+def _moved(node: Node) -> list[Array]:
+    """The numbers of the first input, moved as those of a value would be."""
+    from withstand.checker.reading import OPERATORS
+
+    held = node.take(0)
+    found = OPERATORS[node.op](Still(held), node)  # type: ignore[arg-type]
+    return found if isinstance(found, list) else [found]  # type: ignore[list-item]
 
 
 def _run(node: "onnx.NodeProto", version: int, feeds: dict[str, Array]) -> list[Array]:

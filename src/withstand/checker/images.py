@@ -170,7 +170,8 @@ def _axes(n: Node, value: Value) -> tuple[list[int], list[int], tuple[int, ...]]
         _image(value)
         axes = list(range(2, rank))
     else:
-        axes = sorted(n.axes(1, rank) or ([] if n.attr("noop_with_empty_axes", 0) else range(rank)))
+        none = n.attr("noop_with_empty_axes", 0)
+        axes = sorted(n.axes(1, rank) or ([] if none else range(rank)))
     if len(set(axes)) < len(axes):
         raise Refused("names an axis twice")
     keep = everywhere or n.attr("keepdims")

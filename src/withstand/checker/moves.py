@@ -31,8 +31,9 @@ def reshape(r: Reading, n: Node) -> Value:
 def squeeze(r: Reading, n: Node) -> Value:
     value = n.value()
     axes = n.axes(1, len(value.shape))
-    places = r.places(value)
-    return r.moved(value, places.squeeze() if not axes else places.squeeze(tuple(axes)))
+    if axes == []:
+        raise Refused("removes a list of axes that is empty, which runtimes take for none or for all")
+    return r.moved(value, r.places(value).squeeze(None if axes is None else tuple(axes)))
 
 
 @reads("Unsqueeze")

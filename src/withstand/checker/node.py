@@ -94,6 +94,14 @@ class Node:
         self._seen.add(index)
         return self._inputs[index] if index < len(self._inputs) else None
 
+    def take(self, index: int) -> Array:
+        """A constant as the file types it, in whose place a value of its shape stands from now on."""
+        held = self._inputs[index]
+        if not isinstance(held, np.ndarray):
+            raise Refused(f"lacks its input {index}")
+        self._inputs[index] = Value(0, held.shape)
+        return held
+
     def value(self, index: int = 0) -> Value:
         """An input that must depend on the network's input."""
         found = self.given(index)

@@ -41,6 +41,8 @@ def negate(r: Reading, n: Node) -> Value:
 
 @reads("Add", "Sub", "Sum")
 def add(r: Reading, n: Node) -> Value:
+    if n.op == "Sum" and n.version < 8 and len({i.shape for i in n.inputs if i is not None}) > 1:
+        raise Refused("adds up different shapes, which this operator set does not")
     total = None
     for k, given in enumerate(n.inputs):
         flip = -1.0 if n.op == "Sub" and k == 1 else 1.0

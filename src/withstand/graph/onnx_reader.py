@@ -12,15 +12,18 @@ from withstand.core.errors import InputError
 from withstand.graph.agreement import check_against_onnxruntime
 from withstand.graph.builder import Array, Builder, Unsupported, Value
 from withstand.graph.model import Model
+from withstand.graph.onnx_call import NEWEST, OLDEST, Call
 from withstand.graph.onnx_file import parse_onnx
-from withstand.graph.onnx_ops import Call, table
+from withstand.graph.onnx_ops import table
 from withstand.graph.replay import exported_rows
 from withstand.graph.simplify import simplified
 
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 7
+LOWERED = {"Slice", "Split", "Squeeze", "Conv", "ConvTranspose", "BatchNormalization"}
+LOWERED |= {"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"}
+"""Operators that are lowered on constants too: onnx's reference does not compute all that onnxruntime does."""
 
 
 def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None = None) -> Model:
@@ -106,22 +109,27 @@ class Reading:
         self.notes = (f"'{self.name}' computes in another precision than float32 and is run in float32 here.",)
 
     def _read(self, node: "onnx.NodeProto") -> None:
-        inputs = [self.values.get(i) if i else None for i in node.input]
-        attrs = {a.name: _attribute(a) for a in node.attribute}
+        inputs = [self._lookup(name) for name in node.input]
         used = [o in self.users for o in node.output]
         known = [i for i in inputs if i is not None]
         if node.op_type == "Shape" and known:
-            results: Any = torch.tensor(known[0].shape[attrs.get("start", 0) : attrs.get("end")], dtype=torch.int64)
+            ends = {a.name: a.i for a in node.attribute}
+            results: Any = torch.tensor(known[0].shape[ends.get("start", 0) : ends.get("end")], dtype=torch.int64)
         elif node.op_type == "Size" and known:
             results = torch.tensor(np.prod(known[0].shape), dtype=torch.int64)
-        elif all(isinstance(i, Tensor) for i in known):
+        elif all(isinstance(i, Tensor) for i in known) and node.op_type not in LOWERED:
             results = self._fold(node)
         else:
-            results = self._lower(node, Call(node.op_type, inputs, attrs, self.opset, _count(used), len(node.output)))
+            results = self._lower(node, inputs, _count(used))
         several = results if isinstance(results, list) else [results]
         self.values.update({o: value for o, value in zip(node.output, several) if o})
 
-    def _lower(self, node: "onnx.NodeProto", call: Call) -> Any:
+    def _lookup(self, name: str) -> Array | None:
+        if name and name not in self.values:
+            raise InputError(f"'{self.name}' reads '{name}', which nothing before makes, so export it again.")
+        return self.values[name] if name else None
+
+    def _lower(self, node: "onnx.NodeProto", inputs: Sequence[Array | None], outputs: int) -> Any:
         where = f"the ONNX operator {node.op_type} (node '{node.name or node.output[0]}' of '{self.name}')"
         rule = table().get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if rule is None:
@@ -129,7 +137,10 @@ class Reading:
             raise InputError(f"There is no rule for {where}, so {how} or export the model without it.")
         self.builder.label = next(o for o in node.output if o)
         try:
-            return rule(self.builder, call)
+            call = Call(node, self.opset, inputs, outputs)
+            found = rule(self.builder, call)
+            call.finish()
+            return found
         except Unsupported as error:
             raise InputError(f"{where[0].upper()}{where[1:]} {error}, which is not supported.") from error
         except (RuntimeError, KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
@@ -173,17 +184,10 @@ def _constant(array: np.ndarray) -> Tensor:
 
 
 def _opset(proto: "onnx.ModelProto", name: str) -> int:
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), OLDEST_OPSET)
-    if version < OLDEST_OPSET:
-        raise InputError(f"'{name}' uses operator set {version}, so export it with {OLDEST_OPSET} or newer.")
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), OLDEST)
+    if not OLDEST <= version <= NEWEST:
+        raise InputError(f"'{name}' uses operator set {version}, so export it with one of {OLDEST} to {NEWEST}.")
     return version
-
-
-def _attribute(attribute: "onnx.AttributeProto") -> Any:
-    from onnx import helper
-
-    value = helper.get_attribute_value(attribute)
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _count(used: Sequence[bool]) -> int:

@@ -15,12 +15,17 @@ Pads = Sequence[tuple[int, int]]
 LOWEST = torch.finfo(torch.float32).min
 
 
+def stated_size(size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> int:
+    """How many windows begin within the data and its padding, where sizes are rounded up."""
+    return -(-(size + sum(pads) - dilation * (kernel - 1) - 1) // stride) + 1
+
+
 def pooled_size(size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil: bool) -> int:
     """How many windows fit; with `ceil` one more may start inside the data or its left padding."""
-    before, after = pads
-    span = size + before + after - dilation * (kernel - 1) - 1
-    count = (-(-span // stride) if ceil else span // stride) + 1
-    return count - 1 if ceil and (count - 1) * stride >= size + before else count
+    if not ceil:
+        return (size + sum(pads) - dilation * (kernel - 1) - 1) // stride + 1
+    count = stated_size(size, kernel, stride, dilation, pads)
+    return count - 1 if (count - 1) * stride >= size + pads[0] else count
 
 
 def max_pool(

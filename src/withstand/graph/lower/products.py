@@ -45,6 +45,8 @@ def gemm(b: Builder, x: Array, y: Array, bias: Array | None) -> Array:
         flat = bias.reshape(-1) if isinstance(bias, Tensor) else None
         return linear(b, x, y.t(), flat)
     product = matmul(b, x, y)
+    if bias is not None and tuple(torch.broadcast_shapes(product.shape, bias.shape)) != tuple(product.shape):
+        raise Unsupported(f"adds a bias of shape {tuple(bias.shape)} to a product of shape {tuple(product.shape)}")
     return product if bias is None else binary(b, "add", product, bias)
 
 

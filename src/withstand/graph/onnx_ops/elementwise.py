@@ -44,12 +44,20 @@ def binary(b: Builder, c: Call) -> Array:
 
 @lowers(*CHAIN)
 def chain(b: Builder, c: Call) -> Array:
-    return arith.chain(b, CHAIN[c.op], [a for a in c.inputs if a is not None])
+    return arith.chain(b, CHAIN[c.op], _same(c))
+
+
+def _same(c: Call) -> list[Array]:
+    """The inputs, which before operator set 8 have one shape."""
+    arrays = [a for a in c.inputs if a is not None]
+    if c.version < 8 and len({tuple(a.shape) for a in arrays}) > 1:
+        raise Unsupported("takes different shapes, which this operator set does not")
+    return arrays
 
 
 @lowers("Mean")
 def mean(b: Builder, c: Call) -> Array:
-    arrays = [a for a in c.inputs if a is not None]
+    arrays = _same(c)
     return arith.binary(b, "mul", arith.chain(b, "add", arrays), number(1 / len(arrays)))
 
 
@@ -60,7 +68,7 @@ def ceil(b: Builder, c: Call) -> Array:
 
 @lowers("LeakyRelu")
 def leaky_relu(b: Builder, c: Call) -> Array:
-    return arith.leaky_relu(b, c.array(0), float(c.attrs.get("alpha", 0.01)))
+    return arith.leaky_relu(b, c.array(0), float(c.attrs["alpha"]))
 
 
 @lowers("PRelu")
@@ -70,25 +78,26 @@ def prelu(b: Builder, c: Call) -> Array:
 
 @lowers("Elu")
 def elu(b: Builder, c: Call) -> Array:
-    return arith.elu(b, c.array(0), float(c.attrs.get("alpha", 1.0)))
+    return arith.elu(b, c.array(0), float(c.attrs["alpha"]))
 
 
 @lowers("Selu")
 def selu(b: Builder, c: Call) -> Array:
-    alpha, gamma = c.attrs.get("alpha", 1.6732632423543772), c.attrs.get("gamma", 1.0507009873554805)
-    return arith.selu(b, c.array(0), float(alpha), float(gamma))
+    return arith.selu(b, c.array(0), float(c.attrs["alpha"]), float(c.attrs["gamma"]))
 
 
 @lowers("Celu")
 def celu(b: Builder, c: Call) -> Array:
-    alpha = float(c.attrs.get("alpha", 1.0))
+    alpha = float(c.attrs["alpha"])
+    if alpha <= 0:
+        raise Unsupported("has an alpha that is not above 0")
     scaled = arith.binary(b, "div", c.array(0), number(alpha))
     return arith.selu(b, scaled, 1.0, alpha)
 
 
 @lowers("HardSigmoid")
 def hard_sigmoid(b: Builder, c: Call) -> Array:
-    return arith.hard_sigmoid(b, c.array(0), float(c.attrs.get("alpha", 0.2)), float(c.attrs.get("beta", 0.5)))
+    return arith.hard_sigmoid(b, c.array(0), float(c.attrs["alpha"]), float(c.attrs["beta"]))
 
 
 @lowers("HardSwish")
@@ -108,7 +117,7 @@ def softsign(b: Builder, c: Call) -> Array:
 
 @lowers("Gelu")
 def gelu(b: Builder, c: Call) -> Array:
-    return arith.unary(b, "gelu", c.array(0), approximate=str(c.attrs.get("approximate", "none")))
+    return arith.unary(b, "gelu", c.array(0), approximate=str(c.attrs["approximate"]))
 
 
 @lowers("Pow")
@@ -125,6 +134,8 @@ def clip(b: Builder, c: Call) -> Array:
     floor = c.attrs.get("min", -math.inf) if low is None else low
     ceiling = c.attrs.get("max", math.inf) if high is None else high
     if float(floor) > float(ceiling):
+        if c.version < 11:
+            raise Unsupported("has its lower edge above its upper one")
         floor = ceiling
     return arith.clip(b, c.array(0), float(floor), float(ceiling))
 
@@ -134,8 +145,18 @@ def where(b: Builder, c: Call) -> Array:
     return arith.where(b, c.array(0), c.array(1), c.array(2))
 
 
-@lowers("Identity", "Dropout")
+@lowers("Identity")
 def identity(b: Builder, c: Call) -> Array:
+    return c.array(0)
+
+
+@lowers("Dropout")
+def dropout(b: Builder, c: Call) -> Array:
+    """Where nothing is trained it drops nothing, whatever its ratio and seed."""
+    c.attrs.get("ratio"), c.attrs.get("seed"), c.constant(1)
+    training = c.constant(2)
+    if training is not None and bool(training.any()):
+        raise Unsupported("is exported in training mode, so export the model after model.eval()")
     if c.outputs > 1:
         raise Unsupported("is asked for its second output, the mask")
     return c.array(0)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from withstand.graph.builder import Array, Builder, Unsupported
 from withstand.graph.lower import moves
+from withstand.graph.onnx_call import axis_of
 from withstand.graph.onnx_ops import Call, lowers
 
 RESIZE_ATTRIBUTES = (
@@ -19,8 +20,8 @@ RESIZE_ATTRIBUTES = (
 @lowers("Flatten")
 def flatten(b: Builder, c: Call) -> Array:
     x = c.array(0)
-    axis = c.attrs.get("axis", 1)
-    return moves.flatten(b, x, axis + len(x.shape) if axis < 0 else axis)
+    axis, rank = c.attrs["axis"], len(x.shape)
+    return moves.flatten(b, x, rank if axis == rank else axis_of(axis, rank))
 
 
 @lowers("Reshape")
@@ -39,25 +40,40 @@ def transpose(b: Builder, c: Call) -> Array:
 
 @lowers("Squeeze")
 def squeeze(b: Builder, c: Call) -> Array:
-    return moves.squeeze(b, c.array(0), c.ints(1, "axes"))
+    x = c.array(0)
+    axes = c.axes(1, len(x.shape))
+    if axes == []:
+        raise Unsupported("removes a list of axes that is empty, which runtimes take for none or for all")
+    if axes and any(x.shape[axis] != 1 for axis in axes):
+        raise Unsupported(f"removes axes {axes} of a shape {tuple(x.shape)}")
+    return moves.squeeze(b, x, axes)
 
 
 @lowers("Unsqueeze")
 def unsqueeze(b: Builder, c: Call) -> Array:
-    return moves.unsqueeze(b, c.array(0), c.ints(1, "axes") or [])
+    x, axes = c.array(0), c.ints(1, "axes") or []
+    rank = len(x.shape) + len(axes)
+    if len({axis_of(axis, rank) for axis in axes}) < len(axes):
+        raise Unsupported("names an axis twice")
+    return moves.unsqueeze(b, x, axes)
 
 
 @lowers("Concat")
 def concat(b: Builder, c: Call) -> Array:
-    return moves.concat(b, [a for a in c.inputs if a is not None], c.attrs["axis"])
+    arrays = [a for a in c.inputs if a is not None]
+    return moves.concat(b, arrays, axis_of(c.attrs["axis"], len(arrays[0].shape)))
 
 
 @lowers("Split")
 def split(b: Builder, c: Call) -> list[Array]:
-    x, axis = c.array(0), c.attrs.get("axis", 0)
-    size, parts = x.shape[axis], c.attrs.get("num_outputs", c.named)
-    even = -(-size // parts)
-    sizes = c.ints(1, "split") or [min(even, size - start) for start in range(0, size, even)]
+    x = c.array(0)
+    axis, count, sizes = axis_of(c.attrs["axis"], len(x.shape)), c.attrs.get("num_outputs"), c.ints(1, "split")
+    size = x.shape[axis]
+    if sizes is None and (count or c.named) == c.named and (count is not None or size % c.named == 0):
+        even = -(-size // c.named)
+        sizes = [min(even, size - even * k) for k in range(c.named)]
+    if sizes is None or len(sizes) != c.named or sum(sizes) != size or min(sizes) < 0:
+        raise Unsupported(f"splits {size} into {c.named} parts of {sizes}")
     ends = list(itertools.accumulate(sizes, initial=0))
     return [moves.slice_axis(b, x, axis, start, stop) for start, stop in itertools.pairwise(ends)]
 
@@ -65,12 +81,16 @@ def split(b: Builder, c: Call) -> list[Array]:
 @lowers("Slice")
 def slice_(b: Builder, c: Call) -> Array:
     x = c.array(0)
-    starts, stops = c.ints(1, "starts") or [], c.ints(2, "ends") or []
-    axes = c.ints(3, "axes") or list(range(len(starts)))
-    steps = c.ints(4, "steps") or [1] * len(starts)
-    for start, stop, axis, step in zip(starts, stops, axes, steps):
-        end = None if step < 0 and stop < -x.shape[axis] else stop
-        x = moves.slice_axis(b, x, axis, start, end, step)
+    starts, stops, axes = c.ints(1, "starts") or [], c.ints(2, "ends") or [], c.axes(3, len(x.shape))
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = c.ints(4, "steps")
+    steps = [1] * len(starts) if steps is None else steps
+    if len(set(axes)) < len(axes):
+        raise Unsupported("names an axis twice")
+    for start, stop, axis, step in zip(starts, stops, axes, steps, strict=True):
+        size = x.shape[axis]
+        first = max(start, -size) if step < 0 else start
+        x = moves.slice_axis(b, x, axis, first, None if step < 0 and stop < -size else stop, step)
     return x
 
 
@@ -79,7 +99,11 @@ def gather(b: Builder, c: Call) -> Array:
     index = c.constant(1)
     if index is None:
         raise Unsupported("lacks its indices")
-    return moves.take(b, c.array(0), index, c.attrs.get("axis", 0))
+    x = c.array(0)
+    axis = axis_of(c.attrs["axis"], len(x.shape))
+    if index.numel() and not -x.shape[axis] <= int(index.min()) <= int(index.max()) < x.shape[axis]:
+        raise Unsupported(f"picks places that an axis of {x.shape[axis]} does not have")
+    return moves.take(b, x, index, axis)
 
 
 @lowers("GatherND")
@@ -100,8 +124,11 @@ def gather_nd(b: Builder, c: Call) -> Array:
 @lowers("Pad")
 def pad(b: Builder, c: Call) -> Array:
     x, flat, value = c.array(0), c.ints(1, "pads") or [], c.constant(2)
-    axes = c.ints(3, "axes") or list(range(len(x.shape)))
-    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}.get(c.attrs.get("mode", "constant"))
+    axes = c.axes(3, len(x.shape))
+    axes = list(range(len(x.shape))) if axes is None else axes
+    if len(flat) != 2 * len(axes) or len(set(axes)) < len(axes):
+        raise Unsupported(f"has {len(flat)} paddings for {len(axes)} axes")
+    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}.get(c.attrs["mode"])
     if mode is None:
         raise Unsupported(f"pads in mode {c.attrs['mode']}")
     pads = [(0, 0)] * len(x.shape)
@@ -136,10 +163,13 @@ def space_to_depth(b: Builder, c: Call) -> Array:
 def resize(b: Builder, c: Call) -> Array:
     """Every mode is a weighted sum along one axis after the other; the weights are those of onnx's own definition."""
     x = c.array(0)
-    scales_at = 1 if c.op == "Upsample" or c.opset < 11 else 2
-    scales, sizes = c.constant(scales_at), c.ints(3, "sizes") if c.opset >= 11 else None
+    modern = c.op == "Resize" and c.version >= 11
+    scales, sizes = c.constant(2 if modern else 1), c.ints(3, "sizes") if modern else None
+    scales = scales if scales is not None and scales.numel() else None
+    if modern:
+        c.optional(1)  # where to crop, which no mode that is read does
     factors = c.attrs.get("scales") if scales is None else scales.tolist()
-    axes = c.attrs.get("axes", list(range(len(x.shape))))
+    axes = [axis_of(axis, len(x.shape)) for axis in c.attrs.get("axes", range(len(x.shape)))]
     for position, axis in enumerate(axes):
         size = x.shape[axis]
         target = sizes[position] if sizes else int(size * factors[position]) if factors else size
@@ -155,11 +185,14 @@ def _weights(c: Call, size: int, target: int, scale: float | None) -> Tensor:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    modern = c.op == "Resize" and c.opset >= 11
+    modern = c.op == "Resize" and c.version >= 11
     attrs = {k: v for k, v in c.attrs.items() if k in RESIZE_ATTRIBUTES.split()}
     if not modern:
         attrs |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    if attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or attrs.get("keep_aspect_ratio_policy"):
+    if (
+        attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+        or c.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
         raise Unsupported("resizes by a crop")
     given = ["x", "", "scales"] if scale is not None else ["x", "", "", "sizes"]
     node = onnx.helper.make_node("Resize", given, ["y"], **attrs)

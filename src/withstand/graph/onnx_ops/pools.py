@@ -4,8 +4,9 @@ import math
 
 from withstand.graph.builder import Array, Builder, Unsupported, number
 from withstand.graph.lower import arith, moves, pools
+from withstand.graph.onnx_call import axis_of
 from withstand.graph.onnx_ops import Call, lowers
-from withstand.graph.onnx_ops.products import sample_first, spatial_pads
+from withstand.graph.onnx_ops.products import ends, sample_first, spatial_pads
 
 
 @lowers("MaxPool", "AveragePool")
@@ -13,14 +14,17 @@ def pool(b: Builder, c: Call) -> Array:
     if c.outputs > 1:
         raise Unsupported("is asked for the places of its maxima")
     x = sample_first(b, c)
-    kernel = c.attrs["kernel_shape"]
-    stride = c.attrs.get("strides", [1] * len(kernel))
-    dilation = c.attrs.get("dilations", [1] * len(kernel))
+    rank = len(x.shape) - 2
+    kernel, stride, dilation = (ends(c, name, rank, 1) for name in ("kernel_shape", "strides", "dilations"))
+    c.attrs.get("storage_order")  # that of the places, which are not given
     pads = spatial_pads(c, x.shape[2:], kernel)
     ceil = bool(c.attrs.get("ceil_mode", 0))
+    ends_ = zip(x.shape[2:], kernel, stride, dilation, pads)
+    if ceil and c.version < 22 and any(pools.pooled_size(*e, True) < pools.stated_size(*e) for e in ends_):
+        raise Unsupported("has windows that begin behind the image (ceil_mode), of which runtimes differ")
     if c.op == "MaxPool":
         return pools.max_pool(b, x, kernel, stride, pads, dilation, ceil)
-    return pools.avg_pool(b, x, kernel, stride, pads, dilation, ceil, bool(c.attrs.get("count_include_pad", 0)))
+    return pools.avg_pool(b, x, kernel, stride, pads, dilation, ceil, bool(c.attrs["count_include_pad"]))
 
 
 @lowers("GlobalAveragePool")
@@ -44,10 +48,14 @@ REDUCTIONS = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceS
 
 @lowers(*REDUCTIONS.split())
 def reduction(b: Builder, c: Call) -> Array:
-    x, axes, keepdim = c.array(0), c.ints(1, "axes"), bool(c.attrs.get("keepdims", 1))
-    if not axes and c.attrs.get("noop_with_empty_axes", 0):
+    """No axes: all, unless the node says none."""
+    x, keepdim = c.array(0), bool(c.attrs["keepdims"])
+    none = c.attrs.get("noop_with_empty_axes", 0)
+    axes = c.axes(1, len(x.shape)) or ([] if none else list(range(len(x.shape))))
+    if len(set(axes)) < len(axes):
+        raise Unsupported("names an axis twice")
+    if not axes and c.op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"):
         return x
-    axes = axes or list(range(len(x.shape)))
     if c.op == "ReduceMax":
         return pools.reduce_max(b, x, axes, keepdim)
     if c.op == "ReduceMin":
@@ -64,9 +72,9 @@ def softmax(b: Builder, c: Call) -> Array:
     """Before operator set 13 all axes from `axis` on are one."""
     op = "softmax" if c.op == "Softmax" else "log_softmax"
     x = c.array(0)
-    if c.opset >= 13:
-        return pools.softmax(b, op, x, c.attrs.get("axis", -1))
-    axis = c.attrs.get("axis", 1) % len(x.shape)
+    axis = axis_of(c.attrs["axis"], len(x.shape))
+    if c.version >= 13:
+        return pools.softmax(b, op, x, axis)
     if math.prod(x.shape[axis:]) == x.shape[axis]:
         return pools.softmax(b, op, x, axis)
     flat = moves.reshape(b, x, (*x.shape[:axis], math.prod(x.shape[axis:])))
