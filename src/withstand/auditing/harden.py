@@ -112,6 +112,8 @@ def harden(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with pose(model, parts.test, threat, device=device) as question:
+            if question.model.dtype == torch.float64:
+                raise InputError(f"{question.model.name} computes in float64; train module.float().")
             shape, classes = question.model.input_shape, question.model.output_shape[0]
             samples = _samples(parts, unlabelled, question)
             if isinstance(recipe, Recipe):

@@ -1,6 +1,6 @@
 """What an audit is about: model, data, threat and property, resolved from what the user gave and checked together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,10 +27,12 @@ from withstand.io.written import Written
 
 
 class Replay:
-    """A model's deployed form as a function from a batch of tensors to outputs: ONNX, run by onnxruntime."""
+    """A model's deployed form as a function from a batch of tensors to outputs: ONNX, run by onnxruntime, or by the
+    `runtime` that stands in for it."""
 
     def __init__(self, onnx: bytes) -> None:
         self._session = OnnxSession(onnx)
+        self.runtime = self._session.runtime
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(self._session(x.detach().cpu().numpy()))).to(x.device)
@@ -68,7 +70,7 @@ class Question:
         return None if self.model.why_no_graph else self.model.onnx_bytes()
 
     @cached_property
-    def replay(self) -> Callable[[Tensor], Tensor] | None:
+    def replay(self) -> Replay | None:
         """The deployed form as a function, or None where the model has no graph."""
         return None if self.onnx is None else Replay(self.onnx)
 

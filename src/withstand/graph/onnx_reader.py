@@ -41,9 +41,10 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     reading = Reading(proto, name)
     raw = reading.builder.graph(reading.result)
     graph = simplified(raw)
-    if check:
-        check_against_onnxruntime(proto, given, raw, graph, reading.views, name)
-    return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=reading.notes)
+    notes = reading.notes
+    if check and (by := check_against_onnxruntime(proto, given, raw, graph, reading.views, name)) != "onnxruntime":
+        notes += (f"onnxruntime cannot run '{name}' in its type, so {by} stands in for it.",)
+    return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=notes)
 
 
 class Reading:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from withstand.core.errors import InputError
+from withstand.graph.onnx_reference import ReferenceSession, is_double
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -35,7 +36,8 @@ class OnnxSession:
 
     source: a file or its bytes. threads: onnxruntime's threads inside one operator (1: the caller parallelises).
     A file exported for k samples is run in chunks of k, the last one filled up. A sample's scalar output becomes
-    one output. Errors: InputError where the file is no ONNX network of one input.
+    one output. A network of float64 with operators that onnxruntime has in float32 only is run by onnx's reference
+    implementation; `runtime` says which it is. Errors: InputError where the file is no ONNX network of one input.
     """
 
     def __init__(self, source: bytes | str | Path, threads: int = 1) -> None:
@@ -45,12 +47,16 @@ class OnnxSession:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 4
         given = source if isinstance(source, bytes) else str(source)
+        self.runtime = "onnxruntime"
         try:
-            self._session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            what = "These bytes" if isinstance(source, bytes) else f"'{source}'"
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{what} cannot be loaded as an ONNX network by onnxruntime: {reason}") from error
+            if "NOT_IMPLEMENTED" in str(error) and is_double(source):
+                self._session, self.runtime = ReferenceSession(source), "onnx's reference implementation"
+            else:
+                what = "These bytes" if isinstance(source, bytes) else f"'{source}'"
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise InputError(f"{what} cannot be loaded as an ONNX network by onnxruntime: {reason}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1:
             names = ", ".join(i.name for i in inputs)
