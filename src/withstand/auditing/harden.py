@@ -112,8 +112,6 @@ def harden(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with pose(model, parts.test, threat, device=device) as question:
-            if question.model.dtype == torch.float64:
-                raise InputError(f"{question.model.name} computes in float64; train module.float().")
             shape, classes = question.model.input_shape, question.model.output_shape[0]
             samples = _samples(parts, unlabelled, question)
             if isinstance(recipe, Recipe):
@@ -130,8 +128,10 @@ def harden(
 
 
 def _samples(parts: Division, unlabelled: "DataLike | None", question: Question) -> Samples:
-    """What a training sees, in the form that the model takes. Raises InputError for labels that are no classes and
-    inputs outside the threat's domain."""
+    """What a training sees, in the form that the model takes. Raises InputError for labels that are no classes, inputs
+    outside the threat's domain and models of float64, in which objectives and their random numbers are not made."""
+    if question.model.dtype == torch.float64:
+        raise InputError(f"{question.model.name} computes in float64; train module.float().")
     shape, classes = question.model.input_shape, question.model.output_shape[0]
     train, validation = (arrange(part, shape) for part in (parts.train, parts.validation))
     extra = None if unlabelled is None else arrange(load_inputs(unlabelled), shape)
