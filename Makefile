@@ -34,7 +34,7 @@ test: $(STAMPS)/test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMPS)/test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --hypothesis-profile fresh
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .

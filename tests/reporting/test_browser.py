@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,11 +150,10 @@ def test_pages_turn(table: Table) -> None:
     assert table.shown == "1 to 100 of 10,000 samples"
 
 
-def test_ten_thousand_rows_stay_quick(table: Table) -> None:
-    began = time.perf_counter()
+def test_of_ten_thousand_rows_only_those_of_a_page_are_drawn(table: Table) -> None:
     for title in ("clean margin", "settled by", "note"):
         table.sort(title)
-    assert time.perf_counter() - began < 5
+        assert len(table.column("sample")) == 25
 
 
 def test_what_must_be_seen_at_once_is(table: Table) -> None:
