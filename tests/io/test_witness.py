@@ -201,7 +201,7 @@ def test_other_inputs_are_no_pictures(tmp_path: Path) -> None:
     witness(x0=x[:1], x=x[:1], levels=255).save(tmp_path / "w.npz")
     assert [file.name for file in tmp_path.glob("*.png")] == ["w.png"]
     (tmp_path / "w.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="is no picture that can be read"):
+    with pytest.raises(InputError, match="cannot be read as an image"):
         load_witness(tmp_path / "w.png")
     witness(x0=x[:1, 1:], x=x[:1, 1:], levels=255).save(tmp_path / "small.npz")
     (tmp_path / "small.png").replace(tmp_path / "w.png")

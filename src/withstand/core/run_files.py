@@ -146,6 +146,6 @@ def read_lines(path: Path, form: type[R], key: str, then: str) -> list[R]:
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         held = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return held if isinstance(held, dict) else None

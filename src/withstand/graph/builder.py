@@ -14,6 +14,7 @@ from torch import Tensor
 
 from withstand.core.errors import InputError
 from withstand.graph.ir import Graph, Node
+from withstand.graph.limits import too_large
 from withstand.graph.ops import OPS
 
 PROBE_BATCH = 2
@@ -76,6 +77,7 @@ class Builder:
         """Append a node named after the current label, and give its value."""
         names = tuple(i.name if isinstance(i, Value) else self._constant(i) for i in inputs)
         args = [self.samples[n] if isinstance(i, Value) else self.constants[n] for i, n in zip(inputs, names)]
+        _check_size(op, args, attrs)
         with torch.no_grad():
             sample = OPS[op].run(*args, **attrs)
         name = self._unused(self.label)
@@ -130,3 +132,15 @@ class Builder:
             count += 1
             candidate = f"{name}.{count}"
         return candidate
+
+
+def _check_size(op: str, args: Sequence[Tensor], attrs: dict[str, Any]) -> None:
+    """Raise Unsupported where the operation's result would be too large, which its shapes tell."""
+    try:
+        with torch.no_grad():
+            shape = OPS[op].run(*(arg.to("meta") for arg in args), **attrs).shape
+    except Exception:  # what cannot be told of shapes, or is wrong with them, the operation itself will say
+        return
+    why = too_large(shape)
+    if why is not None:
+        raise Unsupported(why)

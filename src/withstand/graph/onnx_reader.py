@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withstand.core.errors import InputError
+from withstand.core.errors import InputError, told_of
 from withstand.graph.agreement import check_against_onnxruntime
 from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.limits import MOST
 from withstand.graph.model import Model
 from withstand.graph.onnx_call import NEWEST, OLDEST, Call
 from withstand.graph.onnx_file import parse_onnx
+from withstand.graph.onnx_fold import fold
 from withstand.graph.onnx_ops import table
 from withstand.graph.replay import exported_rows
 from withstand.graph.simplify import simplified
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 LOWERED = {"Slice", "Split", "Squeeze", "Conv", "ConvTranspose", "BatchNormalization"}
 LOWERED |= {"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"}
 """Operators that are lowered on constants too: onnx's reference does not compute all that onnxruntime does."""
+
+MOST_MADE = 4 * MOST
+"""Numbers of all constants that a file computes."""
 
 
 def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None = None) -> Model:
@@ -38,9 +43,10 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     name = name or (path.stem if path else "model")
     given = source if isinstance(source, bytes) else Path(source)
     proto = parse_onnx(given)
-    reading = Reading(proto, name)
-    raw = reading.builder.graph(reading.result)
-    graph = simplified(raw)
+    with told_of(f"'{name}' cannot be read as an ONNX network, so export the model again"):
+        reading = Reading(proto, name)
+        raw = reading.builder.graph(reading.result)
+        graph = simplified(raw)
     notes = reading.notes
     if check and (by := check_against_onnxruntime(proto, given, raw, graph, reading.views, name)) != "onnxruntime":
         notes += (f"onnxruntime cannot run '{name}' in its type, so {by} stands in for it.",)
@@ -56,9 +62,14 @@ class Reading:
         self.proto, self.name = proto, name
         self.opset = _opset(proto, name)
         self.notes: tuple[str, ...] = ()
+        self.made = 0
         self.values: dict[str, Array] = {"": torch.empty(0)}
         for tensor in proto.graph.initializer:
-            self.values[tensor.name] = _constant(numpy_helper.to_array(tensor))
+            with told_of(f"The weights '{tensor.name}' of '{name}' are damaged, so export the model again"):
+                self.values[tensor.name] = _constant(numpy_helper.to_array(tensor))
+        if proto.graph.sparse_initializer:
+            held = proto.graph.sparse_initializer[0].values.name
+            raise InputError(f"The weights '{held}' of '{name}' are sparse, so export them as dense ones.")
         graph_input, graph_output = self._ends()
         shape = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
         out = [d.dim_value or None for d in graph_output.type.tensor_type.shape.dim]
@@ -149,24 +160,20 @@ class Reading:
             raise InputError(f"{where[0].upper()}{where[1:]} cannot be read with these inputs: {reason}") from error
 
     def _fold(self, node: "onnx.NodeProto") -> list[Tensor]:
-        import onnx
-        from onnx.reference import ReferenceEvaluator
-
-        names = [n for n in dict.fromkeys(node.input) if n]
-        infos = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in names]
-        outputs = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output if n]
-        graph = onnx.helper.make_graph([node], "constant", infos, outputs)
-        feeds = {n: value.numpy() for n in names if isinstance(value := self.values[n], Tensor)}
+        feeds = {n: value.numpy() for n in node.input if n and isinstance(value := self.values[n], Tensor)}
+        what = f"{node.op_type} (node '{node.name or next(iter(node.output), '')}')"
         try:
-            with np.errstate(all="ignore"):
-                model = onnx.helper.make_model(graph, opset_imports=list(self.proto.opset_import))
-                found = ReferenceEvaluator(model).run(None, feeds)
+            found = [_constant(value) for value in fold(node, feeds, self.proto.opset_import)]
+        except Unsupported as error:
+            raise InputError(f"The constant {what} of '{self.name}' {error}, so fold it first.") from error
         except Exception as error:
-            what = f"{node.op_type} (node '{node.name or node.output[0]}')"
             raise InputError(
                 f"The constant {what} of '{self.name}' cannot be computed, so fold it first: {error}"
             ) from error
-        return [_constant(np.asarray(value)) for value in found]
+        self.made += sum(value.numel() for value in found)
+        if self.made > MOST_MADE:
+            raise InputError(f"The constants that '{self.name}' computes hold more than {MOST_MADE:,} numbers.")
+        return found
 
     def _result(self, name: str) -> Value:
         found = self.values.get(name)

@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 
-from withstand.core.errors import InputError
+from withstand.core.errors import InputError, told_of
 from withstand.graph.capture import from_program
 from withstand.graph.model import Model
+
+LEAST_PACKED, LEAST_SIZE = 4, 2**24
+"""How many times larger, and by how many bytes, what torch leaves unpacked may be."""
 
 PLAIN = re.compile(r"(\.data/|\.format|archive_|byteorder|data/weights/|data/constants/|extra/|version)")
 SHAPE_EXPRESSION = re.compile(
@@ -32,12 +35,13 @@ def read_pt2(path: str | Path) -> Model:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no file '{path}', so give the path of a program saved by torch.export.save.")
-    try:
+    with told_of(f"'{path}' is not a program saved by torch.export.save, so save it again"):
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > path.stat().st_size * LEAST_PACKED + LEAST_SIZE:
+                raise _refused(path, f"unpacks to {unpacked:,} bytes")
             members = {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"'{path}' is not a program saved by torch.export.save, so save it again.") from error
-    packed = _safe_archive(members, path)
+        packed = _safe_archive(members, path)
     try:
         program = torch.export.load(packed)
     except Exception as error:

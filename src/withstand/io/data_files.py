@@ -1,14 +1,14 @@
 """Readers of the kinds of data file: npz, a folder of images, csv. They return arrays as stored."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from withstand.core.errors import InputError
 from withstand.core.registry import suggest
+from withstand.io.images import pixels_of
+from withstand.io.npz import Archive
 
 FORMS = "write file.npz, file.npz[x_test,y_test], a folder with one sub-folder of images a class, file.csv or digits."
 """The end of a sentence that tells the forms of DATA."""
@@ -39,8 +39,8 @@ def read_npz(path: Path, keys: list[str] | None) -> RawData:
 
     Raises InputError when the choice is not clear, a key is not there, or an array is pickled.
     """
-    with _opened(path) as archive:
-        first, second = (_member(path, archive, key) for key in _choose(path, archive.files, keys))
+    with Archive(path) as archive:
+        first, second = (archive.array(key) for key in _choose(path, archive.names, keys))
     labels_first = keys is None and first.ndim == 1 < second.ndim
     return RawData(second, first) if labels_first else RawData(first, second)
 
@@ -50,22 +50,12 @@ def read_array(path: Path, key: str | None) -> np.ndarray | None:
 
     Raises InputError when the key is not there or the array is pickled.
     """
-    with _opened(path) as archive:
+    with Archive(path) as archive:
         if key is None:
-            return _member(path, archive, archive.files[0]) if len(archive.files) == 1 else None
-        if key not in archive.files:
-            raise InputError(f"{path} holds no array {key!r}; {suggest(key, archive.files)}")
-        return _member(path, archive, key)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError):
-        raise InputError(f"{path} cannot be read as npz; write it with numpy.savez(file, x=..., y=...).") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path} holds a single array; write inputs and labels with numpy.savez(file, x=..., y=...).")
-    return archive
+            return archive.array(archive.names[0]) if len(archive.names) == 1 else None
+        if key not in archive.names:
+            raise InputError(f"{path} holds no array {key!r}; {suggest(key, archive.names)}")
+        return archive.array(key)
 
 
 def _choose(path: Path, held: list[str], keys: list[str] | None) -> tuple[str, str]:
@@ -88,18 +78,6 @@ def _choose(path: Path, held: list[str], keys: list[str] | None) -> tuple[str, s
     )
 
 
-def _member(path: Path, archive: Any, key: str) -> np.ndarray:
-    try:
-        return archive[key]
-    except ValueError:
-        raise InputError(
-            f"The array {key!r} of {path} is pickled (it holds Python objects), which could run code when read; "
-            "save it as a plain array of numbers."
-        ) from None
-    except (OSError, zipfile.BadZipFile, EOFError):
-        raise InputError(f"The array {key!r} of {path} is damaged; write the file again.") from None
-
-
 def read_folder(path: Path) -> RawData:
     """The images of a folder with one sub-folder a class, as uint8 [N, H, W] (all grey) or [N, H, W, 3].
 
@@ -116,7 +94,7 @@ def read_folder(path: Path) -> RawData:
     paths = [files[label][turn] for turn, label in queue]
     modes = {_mode(file) for file in paths}
     mode = "L" if modes == {"L"} else "RGB"
-    images = [_pixels(file, mode) for file in paths]
+    images = [pixels_of(file, mode)[0] for file in paths]
     for file, image in zip(paths, images):
         if image.shape != images[0].shape:
             (h, w), (h0, w0) = image.shape[:2], images[0].shape[:2]
@@ -143,26 +121,10 @@ def _numbers(path: Path, names: list[str]) -> list[int]:
 
 def _mode(file: Path) -> str:
     """`L` for a grey image of at most 8 bits, `RGB` for one in colour."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-    except (OSError, UnidentifiedImageError):
-        raise InputError(f"{file} cannot be read as an image; repair or remove it.") from None
+    mode = pixels_of(file)[1]
     if mode.startswith(("I", "F")):
         raise InputError(f"{file} has more than 8 bits a pixel; convert it to 8 bits or give an npz of floats.")
     return "L" if mode in ("1", "L") else "RGB"
-
-
-def _pixels(file: Path, mode: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert(mode))
-    except OSError:
-        raise InputError(f"{file} cannot be read as an image; repair or remove it.") from None
 
 
 def read_csv(path: Path) -> RawData:
@@ -176,7 +138,7 @@ def read_csv(path: Path) -> RawData:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error):
+    except (UnicodeDecodeError, csv.Error, OSError):
         raise InputError(f"{path} cannot be read as csv; save it as UTF-8 text with commas and a header.") from None
     if len(rows) < 2:
         raise InputError(f"{path} holds no rows below its header; give a header line and one line a sample.")

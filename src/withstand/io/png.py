@@ -7,6 +7,7 @@ import numpy as np
 
 from withstand.core.errors import InputError
 from withstand.core.tolerance import grid
+from withstand.io.images import pixels_of
 
 
 def is_picture(shape: tuple[int, ...], levels: int, domain: tuple[float, float]) -> bool:
@@ -31,14 +32,8 @@ def read_png(path: Path, shape: tuple[int, ...], domain: tuple[float, float] = (
 
     Raises InputError when it cannot be read or has another shape.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
-            whole = image.mode in ("L", "RGB")
-    except (OSError, SyntaxError, ValueError):
-        raise InputError(f"{path} is no picture that can be read; give a witness of a run folder.") from None
+    pixels, mode = pixels_of(path, "L" if shape[0] == 1 else "RGB")
+    whole = mode in ("L", "RGB")
     held = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if not whole or held.shape != shape:
         size = " x ".join(map(str, shape))

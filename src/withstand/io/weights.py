@@ -46,12 +46,11 @@ def is_state_dict(value: Any) -> TypeGuard[dict[str, Tensor]]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError):
+    except Exception:
         raise InputError(f"{path} cannot be read as safetensors; write it again or correct its ending.") from None
 
 
@@ -64,5 +63,5 @@ def _torch(path: Path) -> Any:
         raise InputError(
             f"{path} is refused: it holds more than tensors, {REFUSED}; save module.state_dict() with safetensors."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except Exception:
         raise InputError(f"{path} cannot be read as a file of torch.save; write it again.") from None

@@ -4,7 +4,6 @@ A witness is an npz archive without pickled objects, so any numpy reads it.
 """
 
 import math
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 from withstand.core.errors import InputError
 from withstand.core.tolerance import GRID, grid, reach
 from withstand.io import margins, moves, pixels, png
+from withstand.io.npz import Archive
 from withstand.io.written import Written
 
 FORM = 2
@@ -120,8 +120,8 @@ def load_witness(path: str | PathLike[str]) -> Witness:
     if not path.is_file():
         raise InputError(f"There is no witness file {path}; witnesses lie in the folder `witnesses` of a run.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in archive.files}
+        with Archive(path) as archive:
+            held = {name: archive.array(name) for name in archive.names}
         form = int(held.pop("form"))
         typed: dict[str, Any] = {k: str(held.pop(k)) for k in ("property", "norm", "method", "model")}
         typed |= {k: int(held.pop(k)) for k in ("id", "levels")}
@@ -129,13 +129,23 @@ def load_witness(path: str | PathLike[str]) -> Witness:
         typed["limits"] = tuple(held.pop("limits", np.empty(0)).tolist())
         low, high = held.pop("domain").tolist()
         witness = Witness(**typed, **held, domain=(low, high))
+        _check_whole(witness)
         if witness.norm in moves.NORMS:
             moves.check_shape(witness.norm, witness.x0, witness.move, witness.limits)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile):
+    except Exception:
         raise InputError(f"{path} is not a witness file of withstand; give one from a run folder.") from None
     if form > FORM:
         raise InputError(f"{path} was written by a newer withstand (form {form}); update withstand to replay it.")
     return witness
+
+
+def _check_whole(witness: Witness) -> None:
+    """Raise ValueError unless the parts of a witness fit together."""
+    arrays = (witness.x0, witness.x, witness.y, witness.move)
+    if witness.x0.shape != witness.x.shape or any(array.dtype.kind not in "biuf" for array in arrays):
+        raise ValueError
+    if not (witness.radius >= 0 and witness.domain[0] < witness.domain[1] and witness.levels >= 0 and witness.y.size):
+        raise ValueError
 
 
 @dataclass(frozen=True)

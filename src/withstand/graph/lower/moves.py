@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from withstand.graph.builder import Array, Builder, Value
+from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.limits import too_large
 
 
 def reshape(b: Builder, x: Array, shape: Sequence[int], exported_batch: int = 1) -> Array:
@@ -118,6 +119,9 @@ def expand(b: Builder, x: Array, shape: Sequence[int]) -> Array:
 def tile(b: Builder, x: Array, repeats: Sequence[int]) -> Array:
     """x repeated along each axis."""
     x = reshape(b, x, (1,) * (len(repeats) - len(x.shape)) + tuple(x.shape))
+    why = too_large([size * count for size, count in zip(x.shape, repeats, strict=True)])
+    if why is not None:
+        raise Unsupported(why)
     for axis, count in enumerate(repeats):
         if count > 1:
             x = concat(b, [x] * count, axis)

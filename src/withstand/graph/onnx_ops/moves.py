@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from withstand.graph.builder import Array, Builder, Unsupported
+from withstand.graph.limits import too_large
 from withstand.graph.lower import moves
 from withstand.graph.onnx_call import axis_of
 from withstand.graph.onnx_ops import Call, lowers
@@ -173,6 +174,9 @@ def resize(b: Builder, c: Call) -> Array:
     for position, axis in enumerate(axes):
         size = x.shape[axis]
         target = sizes[position] if sizes else int(size * factors[position]) if factors else size
+        why = too_large([size, target])
+        if why is not None:
+            raise Unsupported(why)
         if target != size:
             scale = float(factors[position]) if factors and not sizes else None
             x = moves.interpolate(b, x, _weights(c, size, target, scale), axis)
