@@ -57,3 +57,15 @@ def test_a_network_of_two_types_is_refused(kind, to):
 def test_a_cast_to_the_own_type_changes_nothing(kind):
     data = network([helper.make_node("Cast", ["x"], ["c"], to=kind), node("Relu", "c")], [None, 4], kind=kind)
     assert read_onnx(data).graph is not None
+
+
+@pytest.mark.parametrize(("kind", "size"), [(TensorProto.FLOAT, 2.0**25), (TensorProto.DOUBLE, 2.0**50)])
+def test_sums_that_cancel_are_no_fault_of_the_reading(kind, size):
+    """Rounded in another order they differ by more than their results are exact to."""
+    rng = np.random.default_rng(4)
+    dtype = np.float32 if kind == TensorProto.FLOAT else np.float64
+    w, v = rng.normal(size=(6, 4)), rng.normal(size=(1, 6))
+    held = {"w": w, "b": size + rng.normal(size=6), "v": v, "c": -size * v.sum(1)}
+    nodes = [node("Gemm", "x w b", "a", transB=1), node("Relu", "a", "r"), node("Gemm", "r v c", "y", transB=1)]
+    data = network(nodes, [None, 4], {name: value.astype(dtype) for name, value in held.items()}, kind=kind)
+    assert read_onnx(data).graph is not None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from withstand.core.errors import InputError
-from withstand.graph.agreement import BATCH, DRAWS, agree, difference
+from withstand.graph.agreement import BATCH, DRAWS, agree, difference, room
 from withstand.graph.aten_ops import table
 from withstand.graph.aten_walk import CaptureError, lower_program
 from withstand.graph.ir import Graph
@@ -174,7 +174,7 @@ def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
             raise CaptureError(
                 f"{name} gives outputs of shape {shapes} on {len(x)} samples: its samples are not apart."
             )
-        if not agree(ours, theirs, like.dtype.itemsize):
+        if not agree(ours, theirs, like.dtype.itemsize, room(graph, x)):
             gap = f"differ by {difference(ours, theirs):.2g} on random inputs"
             reason = "probably because it mixes the samples of a batch, keeps a state or is random"
             raise CaptureError(f"{name} and its captured graph {gap}, {reason}.")

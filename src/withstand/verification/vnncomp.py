@@ -160,7 +160,7 @@ def _violated_as_run(network: Network, judge: Judge, regions: list[Region]) -> b
     for row, region in enumerate(regions):
         if judge.executed(row) is not False:
             continue
-        x = spread(region.threat, judge.x0[row], POINTS)
+        x = spread(region.deployed, judge.x0[row], POINTS)
         outputs = network.replay(x)
         unsafe = [i for i, output in enumerate(outputs) if region.is_unsafe(output)]
         if unsafe:
