@@ -1,6 +1,6 @@
 # Everything here works from a fresh clone. Steps already done are remembered in .venv/.stamps.
 #
-#   make audit        install, then audit the three built-in models on the digits' held-out images (results in runs/)
+#   make audit        install, then audit the three built-in models on 100 held-out digits (results in runs/)
 #   make test         install what the tests need and run them      (make test-slow: the long ones too)
 #   make lint         ruff and pyright
 #   make docs         the documentation as web pages in site/
@@ -26,7 +26,7 @@ MODELS := digits-cnn digits-cnn-pgd digits-cnn-cert
 
 audit: $(STAMPS)/core
 	@for model in $(MODELS); do \
-		$(BIN)/withstand audit $$model --data digits --threat linf:0.1 --out runs/$$model || exit; \
+		$(BIN)/withstand audit $$model --data digits --threat linf:0.1 --limit 100 --out runs/$$model || exit; \
 	done
 	@$(BIN)/withstand report $(MODELS:%=runs/%)
 

@@ -115,8 +115,9 @@ def card(name: str, module: nn.Module, images: Images) -> str:
         f"## Measured on the {len(images.x)} held-out images",
         "\n".join(["| linf radius | certified accuracy | attacked accuracy |", "|---|---|---|", *lines]),
         "The true robust accuracy lies between the two. The row of radius 0 is the clean accuracy. Certified: a bound "
-        f"by {' or '.join(METHODS)} in float32 proves the image, as in an audit; images that an attack broke are not "
-        f"tried. Attacked: right under {' and '.join(f'`{a}`' for a in ATTACKS)}.",
+        f"by {' or '.join(METHODS)} in float32 proves the image; an audit goes on to complete search and proves more "
+        "(README.md has its figures). Images that an attack broke are not tried. Attacked: right under "
+        f"{' and '.join(f'`{a}`' for a in ATTACKS)}.",
         "The recipe and its constants were chosen with these figures in view, so they flatter the model a little. "
         f"Written by `python scripts/train_builtin.py {name}` with torch {torch.__version__.partition('+')[0]}.",
     )

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from withstand.builtin.models import BUILTIN, card
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -84,14 +82,6 @@ def test_generated_pages_are_up_to_date() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("model", BUILTIN)
-def test_figures_of_the_built_in_networks_are_those_of_their_cards(model: str) -> None:
-    rows = re.findall(r"^\| [\d.]+ \| ([\d.]+ %) .*?\| ([\d.]+ %) ", card(model), re.MULTILINE)
-    (clean, _), *others = rows
-    (line,) = re.findall(rf"^\| `{model}`,.*", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == [clean, *(share for row in others for share in row)]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):
@@ -107,3 +97,11 @@ def test_commands_use_known_verbs_and_options(page: Path) -> None:
         section = known.split(f"## {verb}\n")[1].split("\n## ")[0]
         for option in re.findall(r"\s(--[a-z-]+)", line):
             assert f"`{option}" in section, f"{name_of(page)}: {verb} has no {option}"
+
+
+def test_files_that_commands_of_a_page_read_are_made_by_the_page() -> None:
+    """Weights that a page loads are written by its Python."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for file in re.findall(r"weights=([\w.-]+)", "\n".join(COMMAND.findall(text))):
+            assert f'"{file}"' in code_of(page), f"{name_of(page)}: nobody makes {file}"

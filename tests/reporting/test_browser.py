@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from run_folders import make_run
 from test_smoothed_page import make_run as make_smoothed
+from training_folders import make_training
 
 from withstand.core.records import Alarm, Counts
 from withstand.reporting.page import report
@@ -163,9 +164,87 @@ def test_what_must_be_seen_at_once_is(table: Table) -> None:
     assert svg.rect["height"] > 200
     widths = {key: table.one(f".part.{key}").rect["width"] for key in ("proved", "refuted")}
     assert widths["proved"] / widths["refuted"] == pytest.approx(15, rel=0.05)
-    images = table.page.find_elements("css selector", ".pictures img")
+    images = table.page.find_elements("css selector", ".card:not([hidden]) .pictures img")
     assert len(images) == 18
     assert all(table.page.execute_script("return arguments[0].naturalWidth", image) == 8 for image in images)
+
+
+def test_all_witnesses_are_there_and_their_pages_turn(table: Table) -> None:
+    seen: list[str] = []
+    on = table.one("#witnesses .turn button:last-child")
+    for page in range(4):
+        heads = table.page.find_elements("css selector", "#witnesses .card:not([hidden]) h3")
+        assert len(heads) == 6
+        seen += [head.text for head in heads]
+        assert table.one("#witnesses .turn p").text == f"{6 * page + 1} to {6 * page + 6} of 600"
+        table.click(on)
+    assert len(set(seen)) == 24
+    table.click(table.one("#witnesses .turn button"))
+    assert table.one("#witnesses .turn p").text == "19 to 24 of 600"
+    assert len(table.page.find_elements("css selector", "#witnesses .card")) == 600
+
+
+WIDE = """
+    const cut = [];
+    for (const table of document.querySelectorAll("table")) {
+      const box = table.closest(".scroll") ?? table.parentElement;
+      if (table.getBoundingClientRect().width > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "auto")
+        cut.push(table.id || table.className);
+    }
+    for (const cell of document.querySelectorAll("th, td")) {
+      const hides = getComputedStyle(cell).overflow === "hidden";
+      if (hides && cell.scrollWidth > cell.clientWidth + 1) cut.push(cell.textContent);
+    }
+    return [document.documentElement.scrollWidth, cut];
+"""
+"""The width that a page takes, and its tables and cells of which a part cannot be reached."""
+
+
+SIDEWAYS = """
+    const boxes = [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1);
+    return boxes.map((box) => box.ariaLabel ?? box.getAttribute("aria-labelledby"));
+"""
+"""The tables that scroll sideways."""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of every kind, with names as long as people give them."""
+    home, counts = tmp_path_factory.mktemp("pages"), Counts(proved=20, refuted=9, unknown=6, invalid=2)
+    model = "nets/resnet-18-of-the-third-experiment-with-a-long-name.onnx"
+    runs = [make_run(home / f"a-run-with-a-long-name-{i}", counts, model=model, threat="linf:8/255") for i in range(5)]
+    training = make_training(home / "training")
+    smoothed = make_smoothed(home / "smoothed")
+    return {
+        "run": report(runs[0]),
+        "several": report(runs),
+        "training": report(training),
+        "smoothed": report(smoothed),
+    }
+
+
+@pytest.mark.parametrize("width", [1400, 1280, 390])
+@pytest.mark.parametrize("kind", ["run", "several", "training", "smoothed"])
+def test_nothing_is_cut_at_any_width(kind: str, width: int, browser: Any, pages: dict[str, Path]) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(pages[kind].as_uri())
+        browser.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        taken, cut = browser.execute_script(WIDE)
+        assert taken <= width
+        assert cut == []
+        if width >= 1280:
+            assert browser.execute_script(SIDEWAYS) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_several_runs_are_told_apart_by_folder_and_budget(browser: Any, pages: dict[str, Path]) -> None:
+    browser.get(pages["several"].as_uri())
+    told = [row.text for row in browser.find_elements("css selector", ".several tbody tr")]
+    assert all(f"a-run-with-a-long-name-{i}" in text for i, text in enumerate(told))
+    assert all("10 min 0 s" in text for text in told)
 
 
 def test_a_narrow_screen_does_not_scroll_sideways(table: Table) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from withstand.core.errors import InputError
 from withstand.core.harden_records import HardenRecord, Standing
-from withstand.reporting.harden import Training, lines, progress, read_training, verdict
+from withstand.reporting.harden import Training, lines, progress, read_training, setting, verdict
 from withstand.reporting.words import duration
 
 
@@ -28,6 +28,7 @@ def card(training: Training) -> str:
     """The card in Markdown."""
     record = training.record
     measured = [[line.name, line.before, line.after, line.meaning] for line in lines(training)]
+    recipe = {"objective": record.objective} | record.recipe
     parts = [
         f"# {record.model}, hardened by {record.objective} against {record.threat}",
         f"{progress(training)} Trained with withstand on {record.data}.",
@@ -36,7 +37,10 @@ def card(training: Training) -> str:
         "## Data and split",
         _data(record),
         "## Recipe",
-        _table(["parameter", "value"], [[*item] for item in ({"objective": record.objective} | record.recipe).items()]),
+        _table(
+            ["parameter", "value"],
+            [[name, setting(text)] for name, text in recipe.items()],
+        ),
         f"Seed {record.seed}. The weights are those of epoch {record.best_epoch or 'none yet'}, chosen by "
         f"{record.chosen_by}. Training took {duration(record.seconds)}, {duration(record.cpu_seconds)} of CPU time.",
         *([_code(record.command)] if record.command else []),

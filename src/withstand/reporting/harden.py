@@ -1,5 +1,6 @@
 """A training run in memory: its record, its epochs, and the audits before and after it."""
 
+from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -127,6 +128,21 @@ def verdict(one: Standing | None) -> str:
     if failed:
         return f"masking suspected ({', '.join(failed)})"
     return f"warned of {', '.join(warned)}" if warned else "no sign of masked gradients"
+
+
+def setting(text: str) -> str:
+    """A setting of a recipe as a person writes it: the record holds what Python writes.
+
+    >>> setting("(0.0, 0.2)"), setting("()"), setting("None"), setting("one-cycle"), setting("('awp', 'fast')")
+    ('0, 0.2', 'none', 'none', 'one-cycle', 'awp, fast')
+    """
+    try:
+        value = literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    told = ["none" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts]
+    return ", ".join(told) or "none"
 
 
 def figures_text(check: Check) -> str:

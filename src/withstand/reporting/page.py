@@ -116,7 +116,8 @@ def render_training(training: Training, home: Path) -> str:
 def render_several(runs: list[Run], home: Path) -> str:
     """The HTML page of several runs; `home` is the folder the page will lie in, for its links."""
     links = _links(runs, home)
-    return _filled("several.html.j2", runs=list(zip(runs, links, strict=True)), figure=figures.side_by_side(runs))
+    envelopes = figures.side_by_side(runs, [run.folder.resolve().name for run in runs])
+    return _filled("several.html.j2", runs=list(zip(runs, links, strict=True)), figure=envelopes)
 
 
 def _links(runs: list[Run], home: Path) -> list[str | None]:
@@ -173,6 +174,6 @@ def _environment() -> "Environment":
     filters: dict[str, Any] = {"percent": words.percent, "number": words.number, "duration": words.duration}
     environment.filters |= {**filters, "advice": words.advice, "headline": words.headline}
     environment.filters |= {"progress": lambda run: words.how_far(len(run.samples), run.record.samples, run.state)}
-    environment.filters |= {"figures_text": harden.figures_text}
+    environment.filters |= {"figures_text": harden.figures_text, "setting": harden.setting}
     environment.globals |= {"MEANING": words.MEANING, "NAMES": words.NAMES}
     return environment

@@ -68,7 +68,7 @@ def headline(run: SmoothedRun) -> str:
     if s is None:
         return f"Smoothed by noise of sigma {plan.sigma:g}: no sample is finished yet."
     noun = "sample" if s.n == 1 else "samples"
-    right = f"the smoothed model is right on {percent(s.clean_accuracy, s.n)} of {s.n:,} {noun}"
+    right = f"the smoothed model has an accuracy of {percent(s.clean_accuracy, s.n)} on {s.n:,} {noun}"
     if s.average_radius is None or s.cap is None:
         return f"With noise of sigma {plan.sigma:g}, {right}: a statistic."
     return (

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from os import path
 from pathlib import Path
 
@@ -32,7 +31,11 @@ class Shown:
     amplified: str
 
 
-def worst(run: Run, count: int = 6) -> list[Shown]:
+ROOM = 6_000_000
+"""Characters of pictures that a page holds at most, so that it stays quick to open; a page of galleries shares them."""
+
+
+def worst(run: Run, room: int = ROOM) -> list[Shown]:
     """The refuted samples the model gets most confidently wrong: lowest margin first, then the smallest distance.
 
     The distance cannot rank them: attacks walk to the edge of the threat, so most distances equal its radius. Samples
@@ -40,12 +43,17 @@ def worst(run: Run, count: int = 6) -> list[Shown]:
     """
     refuted = [sample for sample in run.samples if sample.status == "refuted" and sample.witness]
     refuted.sort(key=lambda s: (s.margin, s.distance if s.distance is not None else float("inf"), s.id))
-    shown: list[Shown] = []
-    for item in _readable(run, refuted):
-        shown.append(item)
-        if len(shown) == count:
-            break
-    return shown
+    return list(_fitting(_readable(run, refuted), room))
+
+
+def _fitting(shown: Iterator[Shown], room: int) -> Iterator[Shown]:
+    """As many as have room, one at least."""
+    left = room
+    for item in shown:
+        yield item
+        left -= 1_000 + sum(len(picture.src) for _, picture in item.pictures)
+        if left <= 0:
+            return
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,8 @@ class Gallery:
     shown: list[Shown]
 
 
-def galleries(run: Run, count: int = 6) -> list[Gallery]:
-    """What each attack found, with at most `count` witnesses each; nothing for runs of other kinds."""
+def galleries(run: Run, room: int = ROOM) -> list[Gallery]:
+    """What each attack found, with as many witnesses as have room; nothing for runs of other kinds."""
     if run.record.plan.verb != "attack" or not run.samples:
         return []
     made = []
@@ -67,7 +75,8 @@ def galleries(run: Run, count: int = 6) -> list[Gallery]:
         hits = [_by(sample, attack) for sample in run.samples if attack in sample.attacks]
         refuted = sorted((hit for hit in hits if hit.status == "refuted"), key=lambda s: (s.margin, s.id))
         figures = attack_figures(run.samples, attack, run.record.plan.closest)
-        shown = list(islice(_readable(run, [hit for hit in refuted if hit.witness]), count))
+        hits = _readable(run, [hit for hit in refuted if hit.witness])
+        shown = list(_fitting(hits, room // len(run.record.plan.attacks)))
         made.append(Gallery(attack, figures, len(refuted), shown))
     return made
 

@@ -142,6 +142,26 @@
     });
   }
 
+  for (const cards of document.querySelectorAll("[data-paged]")) {
+    const [all, size] = [[...cards.children], Number(cards.dataset.paged)];
+    let first = 0;
+    const bar = document.createElement("div");
+    const told = document.createElement("p");
+    const [back, on] = ["Previous", "Next"].map((text) => Object.assign(document.createElement("button"), { type: "button", textContent: text }));
+    const lay = () => {
+      all.forEach((card, i) => (card.hidden = i < first || i >= first + size));
+      told.textContent = `${first + 1} to ${Math.min(first + size, all.length)} of ${all.length.toLocaleString("en")}`;
+      [back.disabled, on.disabled] = [first === 0, first + size >= all.length];
+    };
+    back.addEventListener("click", () => { first -= size; lay(); });
+    on.addEventListener("click", () => { first += size; lay(); });
+    told.setAttribute("role", "status");
+    bar.className = "turn";
+    bar.append(told, back, on);
+    if (all.length > size) cards.after(bar);
+    lay();
+  }
+
   const headRow = document.createElement("tr");
   headRow.append(...heads);
   byId("table").tHead.append(headRow);
