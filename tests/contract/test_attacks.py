@@ -337,3 +337,20 @@ def test_a_norm_it_does_not_declare_is_refused(name: str, norm: str) -> None:
     model, x0, y = problem()
     with pytest.raises(InputError, match=f"attack '{name}' works for .*, not for strange"):
         run(quick(name), model, x0, y, Strange(0.1))
+
+
+@pytest.mark.parametrize("hard", [0.0, 1e6], ids=["broken", "never broken"])
+def test_no_attack_asks_a_model_about_an_empty_batch(name: str, norm: str, hard: float):
+    model, x0, y = problem(6)
+
+    def strict(x: Tensor) -> Tensor:
+        if len(x) == 0:
+            raise ValueError("an empty batch")
+        return model(x) + hard * nn.functional.one_hot(y[:1].expand(len(x)), 4)
+
+    threat, ids = threat_of(norm), list(range(len(x0)))
+    for targets in (strict(x0).argmax(1), (strict(x0).argmax(1) + 1) % 4):
+        found = run(quick(name), strict, x0, targets, threat, ids=ids)
+        assert len(found.margin) == 6
+        if is_minimal(quick(name)):
+            run(quick(name), strict, x0, targets, threat, ids=ids, closest=True)

@@ -1,5 +1,7 @@
 """What the reader says about files it cannot read, and what it repairs."""
 
+import pickle
+
 import numpy as np
 import onnx
 import pytest
@@ -72,14 +74,27 @@ def test_a_wrong_lowering_is_found_with_its_node(monkeypatch):
         read_onnx(network(nodes, [None, 4]))
 
 
-def test_half_precision_is_cast_and_noted():
+def test_networks_of_half_precision_answer_as_onnxruntime_does_and_are_no_graph_of_float32():
     weight = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
     data = network([node("MatMul", "x w")], [None, 4], {"w": weight}, kind=TensorProto.FLOAT16)
     model = read_onnx(data)
     assert model.graph is not None
     assert model.graph.dtype == torch.float32
-    assert "float32" in model.notes[0]
-    assert OnnxSession(data).dtype == np.float16
+    assert model.differs is not None
+    assert "computes in float16" in model.differs
+    x = torch.rand(5, 4)
+    assert np.array_equal(model(x).numpy(), OnnxSession(data)(x.numpy()).astype(np.float32))
+    assert not torch.equal(model(x), model.graph(x))
+    assert pickle.loads(pickle.dumps(model))(x).equal(model(x))
+
+
+def test_a_rounding_to_half_precision_inside_is_no_graph_of_float32():
+    half, back = (node("Cast", "x", to=TensorProto.FLOAT16)), node("Cast", "y0", to=TensorProto.FLOAT)
+    half.output[0], back.input[0] = "h", "h"
+    model = read_onnx(network([half, back], [None, 4], {}))
+    assert model.differs is not None
+    x = torch.full((1, 4), 0.1)
+    assert model(x).equal(x.half().float())
 
 
 def test_weights_in_other_files_are_found(tmp_path):

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from withstand.core.errors import InputError
-from withstand.io.factories import build_module, module_shape, parse_arguments
+from withstand.io.factories import build_module, parse_arguments
 from withstand.io.models import load_model
+from withstand.io.probing import probe
 
 FACTORY = """
 import torch
@@ -206,21 +207,21 @@ def test_objects_are_accepted():
     ],
 )
 def test_the_shape_a_module_takes_is_found(module, sample, takes):
-    assert module_shape(module, sample) == takes
+    assert probe(module, sample).shape[1:] == takes
 
 
 def test_a_module_that_takes_no_arrangement_says_why():
     with pytest.raises(InputError, match=r"does not run on samples of 5 \(.*; give it data of the shape it takes") as e:
-        module_shape(nn.Linear(6, 2), (5,))
+        probe(nn.Linear(6, 2), (5,))
     sentence(e)
     with pytest.raises(InputError, match="gave tuple, not one row"):
-        module_shape(nn.LSTM(6, 2), (4, 6))
+        probe(nn.LSTM(6, 2), (4, 6))
 
 
 def test_looking_for_the_shape_leaves_the_module_as_it_was():
     net = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 2))
     net[1].eval()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    module_shape(net, (6,))
+    probe(net, (6,))
     assert [part.training for part in net] == [True, False, True]
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

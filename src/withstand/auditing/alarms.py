@@ -78,6 +78,7 @@ _CHECKS = {
     "logits": "softmax before the loss",
     "small changes": "quantised input",
     "torch against onnxruntime": "torch and onnxruntime disagree",
+    "module and graph": "the graph is another function",
 }
 """Checks of the doctor whose warning is an alarm, and the alarm's name."""
 

@@ -279,6 +279,7 @@ def _jobs(
 def _setup(plan: Plan, question: Question) -> Setup:
     graph = question.model.graph
     able = [] if graph is None or unboundable(graph) or not question.threat.provable else plan.verifiers
+    able = able if question.model.differs is None else []
     return Setup(
         model=question.model,
         onnx=question.onnx,

@@ -77,6 +77,8 @@ class Setup:
         """The network as the checker of certificates reads it, or why there are no certificates."""
         if not self.certificates:
             return "none are wanted"
+        if self.model.differs is not None:
+            return self.model.differs
         if self.onnx is None or self.threat.norm not in NORMS:
             return f"proofs over {self.threat.norm} have none" if self.onnx else "the model has no graph"
         try:

@@ -64,6 +64,7 @@ def closest(
     with pose(model, data, threat, property, limit=limit) as question:
         graph = question.model.graph
         missing = [question.model.why_no_graph or ""] if graph is None else unboundable(graph)
+        missing = [question.model.differs] if question.model.differs is not None else missing
         if missing:
             raise InputError(f"Distances from {question.model.name} cannot be bounded: {missing[0]}")
         assert graph is not None

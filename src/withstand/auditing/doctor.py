@@ -66,7 +66,7 @@ def examine(question: Question) -> list[Check]:
         checks.append(_accuracy(question, ours))
         checks += [] if question.sides is None else [question.sides]
         checks += [_determinism(question), _domain(question), *_normalisation(question), *_logits(question, ours)]
-        checks += [_small_changes(question, ours), _operators(question), _onnxruntime(question, ours)]
+        checks += [_small_changes(question, ours), *_same(question), _operators(question), _onnxruntime(question, ours)]
     return checks
 
 
@@ -109,7 +109,7 @@ def _accuracy(question: Question, ours: Tensor) -> Check:
     if question.model.source is not None and question.replay is not None:
         given, by = in_batches(question.replay, question.x), f"{question.replay.runtime} on the original file"
     else:
-        given, by = in_batches(question.model.module, question.x), "the module as given"
+        given, by = in_batches(question.model.given, question.x), "the module as given"
     margins = [question.property.margin(outputs, question.y) for outputs in (given, ours)]
     right = [float((margin > 0).double().mean()) for margin in margins]
     rounding = 1e-4 * flattened(ours.abs()).amax(1).clamp(min=1)
@@ -128,7 +128,7 @@ def _accuracy(question: Question, ours: Tensor) -> Check:
 def _why_apart(question: Question) -> str:
     """What may be done about a model that answers otherwise than it did."""
     x = question.x[:FEW]
-    if largest_change([question.model.module(x) for _ in range(2)]) > 0:
+    if largest_change([question.model.given(x) for _ in range(2)]) > 0:
         return (
             f"the model answers otherwise each time it is asked: {AVERAGES}, or switch the randomness off for an audit."
         )
@@ -136,7 +136,7 @@ def _why_apart(question: Question) -> str:
 
 
 def _determinism(question: Question) -> Check:
-    f = question.model.module
+    f = question.model.given
     change = largest_change([f(question.x[:FEW]) for _ in range(2)])
     if change > 1e-5:
         sentence = f"Two passes over the same inputs give different outputs: the model is random; {AVERAGES}."
@@ -205,6 +205,17 @@ def _small_changes(question: Question, outputs: Tensor) -> Check:
     return Check(name="small changes", outcome="pass", sentence="Outputs follow small changes of the input.")
 
 
+def _same(question: Question) -> list[Check]:
+    """Whether what can be proved speaks of the module that was given."""
+    graph, differs, name = question.model.graph, question.model.differs, "module and graph"
+    if differs is not None:
+        sentence = f"Nothing is proved about this model: {differs}"
+        return [Check(name=name, outcome="warn", sentence=sentence)]
+    if graph is None or graph is question.model.module:
+        return []
+    return [Check(name=name, outcome="pass", sentence="The module and its graph answer alike on the data.")]
+
+
 def _operators(question: Question) -> Check:
     graph = question.model.graph
     if graph is None:
@@ -225,7 +236,7 @@ def _operators(question: Question) -> Check:
 def _onnxruntime(question: Question, ours: Tensor) -> Check:
     name = "torch against onnxruntime"
     if question.replay is None:
-        sentence = "The model has no ONNX form, so witnesses are replayed in the model itself."
+        sentence = "The model has no ONNX form of its own function, so witnesses are replayed in the model itself."
         return Check(name=name, outcome="note", sentence=sentence)
     theirs, ours = in_batches(question.replay, question.x[:FEW]), ours[:FEW]
     change = float((theirs.reshape(ours.shape) - ours).abs().max())

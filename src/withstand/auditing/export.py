@@ -51,7 +51,7 @@ def export(
     out = Path(folder)
     with pose(model, data, threat, property, limit=limit) as question:
         if question.onnx is None:
-            raise InputError(f"{question.model.name} cannot be written as ONNX: {question.model.why_no_graph}")
+            raise InputError(f"{question.model.name} cannot be written as ONNX: {question.model.why_no_onnx}")
         lower, upper = edges(question.threat, question.x)
         with torch.no_grad():
             outputs = question.model(question.x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from withstand.auditing.figures import peak_memory
 from withstand.auditing.harden_before import beside, copy_audit
@@ -17,6 +17,7 @@ from withstand.auditing.question import Question
 from withstand.auditing.standing import alone, stand
 from withstand.core.harden_records import EpochRecord, HardenRecord, Split, Standing
 from withstand.core.threat import Threat
+from withstand.graph.agreement import BATCH
 from withstand.graph.capture import from_module
 from withstand.graph.model import Model
 from withstand.hardening.augment import mirrored, shifted
@@ -99,15 +100,20 @@ class Training:
         last = self.trainer.last_module().cpu()
         if self._wants(self.record.after):
             self.talk.say(f"{'auditing' if self.task.audits else 'attacking'} the best weights")
-            shape = self.task.question.model.input_shape
             after = self._stand(self._deployed(self.best, "best"), "after", self.task.question.model)
-            held = self.task.question.data
-            after_last = alone(from_module(last, shape, "last"), held, self._threat, self.task.limit, self.task.seed)
+            task = self.task
+            other = from_module(last, task.question.model.input_shape, "last", self._like)
+            after_last = alone(other, task.question.data, self._threat, task.limit, task.seed)
             self._deployed(last, "last")
             self._write(after=after, after_last=after_last)
         state = "complete" if self.trainer.progress.ended is None else "stopped"
         self._write(state=state, ended=datetime.now(UTC), peak_memory_mb=peak_memory())
         write_card(self.folder.path)
+
+    @property
+    def _like(self) -> Tensor:
+        """A few inputs, on the CPU."""
+        return self.task.question.x[:BATCH].cpu()
 
     @property
     def _threat(self) -> Threat:
@@ -200,8 +206,9 @@ class Training:
 
     def _deployed(self, module: nn.Module, name: str) -> Model:
         """The model of a trained module, written as ONNX too where it can be captured."""
-        model = from_module(module, self.task.question.model.input_shape, str(self.folder.path / f"{name}.onnx"))
-        if model.graph is None:
+        shape = self.task.question.model.input_shape
+        model = from_module(module, shape, str(self.folder.path / f"{name}.onnx"), self._like)
+        if model.why_no_onnx is not None:
             return replace(model, name=f"{self.task.names[0]}, {name} weights")
         self.folder.write_bytes(f"{name}.onnx", model.onnx_bytes())
         return replace(model, source=self.folder.path / f"{name}.onnx")

@@ -21,10 +21,11 @@ def lipschitz_constants(
     """
     samples = None if data is None else load_data(data, None).head(limit)
     with in_eval_mode(model):
-        loaded = load_model(model, None if samples is None else samples.shape)
+        loaded = load_model(model, *(() if samples is None else (samples.shape, samples.x)))
         loaded.check_weights()
-        if loaded.graph is None:
-            raise InputError(f"{loaded.name} has no Lipschitz constant that can be bounded: {loaded.why_no_graph}")
+        if loaded.graph is None or loaded.differs is not None:
+            why = loaded.why_no_graph or loaded.differs
+            raise InputError(f"{loaded.name} has no Lipschitz constant that can be bounded: {why}")
         return constants(
             loaded.graph,
             norm,

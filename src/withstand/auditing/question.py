@@ -15,6 +15,7 @@ from withstand.core.property import Property
 from withstand.core.records import Check
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
+from withstand.graph.apart import disagrees
 from withstand.graph.model import Model
 from withstand.graph.replay import OnnxSession
 from withstand.io.class_names import name_classes
@@ -24,6 +25,9 @@ from withstand.io.labels import as_given, check_first_class, check_labels, label
 from withstand.io.models import ModelLike, load_model
 from withstand.io.properties import load_property
 from withstand.io.written import Written
+
+PROBES = 16
+"""Samples by which a module's input is found out."""
 
 
 class Replay:
@@ -66,12 +70,12 @@ class Question:
 
     @cached_property
     def onnx(self) -> bytes | None:
-        """The deployed form, or None where the model has no graph."""
-        return None if self.model.why_no_graph else self.model.onnx_bytes()
+        """The deployed form, or None where there is none of this very function."""
+        return None if self.model.why_no_onnx else self.model.onnx_bytes()
 
     @cached_property
     def replay(self) -> Replay | None:
-        """The deployed form as a function, or None where the model has no graph."""
+        """The deployed form as a function, or None where there is none."""
         return None if self.onnx is None else Replay(self.onnx)
 
 
@@ -97,7 +101,7 @@ def pose(
     if property.needs_y and not samples.labelled:
         raise InputError(f"The property {property} compares outputs with targets; give them too, as a pair (x, y).")
     with in_eval_mode(model) as was_training:
-        loaded = load_model(model, samples.shape)
+        loaded = load_model(model, samples.shape, samples.x[:PROBES])
         loaded.check_weights()
         samples = arrange(samples.of_type(loaded.dtype), loaded.input_shape)
         _check_outputs(loaded, property)
@@ -106,8 +110,19 @@ def pose(
         loaded.module.eval()
         loaded.to(where)
         samples = replace(samples, x=samples.x.to(where), y=samples.y.to(where))
+        loaded = _on_the_data(loaded, samples.x)
         property, sides = settle(property, loaded, samples.x, samples.y)
         yield Question(loaded, samples, threat, property, where, was_training, sides)
+
+
+def _on_the_data(model: Model, x: Tensor) -> Model:
+    """The model, knowing whether its graph answers as it does itself on inputs x [N, *shape]. Where it raises it is
+    left as it is: the sample is named when it is asked about."""
+    try:
+        differs = disagrees(model, x)
+    except Exception:
+        return model
+    return model if differs == model.differs else replace(model, differs=differs)
 
 
 @contextmanager

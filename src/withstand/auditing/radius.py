@@ -143,6 +143,8 @@ def radius(
             stack.callback(file.close)
         clock = Budget(seconds)
         verifiers, why = _passes(graph, question.threat, named, clock)
+        if question.model.differs is not None:
+            verifiers, why = (), question.model.differs
         search = RadiusSearch(question, graph, replay, verifiers, tolerance, seed, clock, digests, file)
         search.run()
         return _result(question, search, method, why, tolerance, time.process_time() - cpu, wall)

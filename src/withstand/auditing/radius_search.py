@@ -141,7 +141,8 @@ class RadiusSearch:
     def _sample(self, block: "_Block", row: int, status: End, reason: str) -> SampleRadii:
         ends, id = block.ends, block.ids[row]
         if status is End.OPEN and not reason:
-            reason = TIME_OVER if self.budget.spent else block.reason.get(row, "no verifier was asked")
+            why = self.question.model.differs or "no verifier was asked"
+            reason = TIME_OVER if self.budget.spent else block.reason.get(row, why)
         return SampleRadii(
             id=id,
             proved=float(ends.proved[row]),

@@ -52,7 +52,7 @@ def stand_in(source: "ModelLike | None", question: Question) -> Iterator[Any]:
         return
     with in_eval_mode(source):
         try:
-            surrogate = load_model(source, question.data.shape)
+            surrogate = load_model(source, question.data.shape, question.data.x)
         except InputError as error:
             raise InputError(f"The surrogate cannot be used: {error}") from error
         if surrogate.dtype != question.model.dtype:

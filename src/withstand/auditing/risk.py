@@ -70,7 +70,7 @@ def risk(
         raise InputError("gamma must be a positive number; leave it out to have some tried.")
     with pose(model, data, "l2:1", limit=limit, device=device) as question:
         smooth, why = _smoothness(question.model)
-        answer = _in_float64(question.model)
+        answer = _in_float64(question.model, question.x[:1])
         parts = [(x.double(), _row_loss(answer, y)) for x, y in zip(question.x.split(BATCH), question.y.split(BATCH))]
         n = len(question.x)
         weights = [len(x) / n for x, _ in parts]
@@ -83,16 +83,27 @@ def risk(
 
 
 def _smoothness(model: Model) -> tuple[float | None, str | None]:
-    if model.graph is None:
-        return None, model.why_no_graph
+    if model.graph is None or model.differs is not None:
+        return None, model.why_no_graph or model.differs
     try:
         return smoothness(model.graph), None
     except InputError as error:
         return None, str(error)
 
 
-def _in_float64(model: Model) -> torch.nn.Module:
-    return copy.deepcopy(model.module if model.graph is None else model.graph).double().requires_grad_(False)
+def _in_float64(model: Model, x: Tensor) -> torch.nn.Module:
+    """The model's function in float64. x [1, *shape]: an input to try it on."""
+    if model.differs is not None:
+        raise InputError(f"The risk of {model.name} cannot be bounded: {model.differs}")
+    answer = copy.deepcopy(model.module if model.graph is None else model.graph).double().requires_grad_(False)
+    try:
+        answer(x.double())
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The risk is reckoned in float64, in which {model.name} does not run ({reason}); give a network of floats."
+        ) from error
+    return answer
 
 
 def _row_loss(answer: torch.nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:

@@ -119,6 +119,7 @@ def _reason(block: Block, row: int) -> str:
     before = block.earlier[row]
     bound = max(float(judge.bound[row]), -np.inf if before is None or before.bound is None else before.bound)
     proof = f"the best proven bound is {bound:.4g}" if np.isfinite(bound) else "no bound was computed"
+    proof = f"nothing can be proved: {judge.differs}".rstrip(".") if judge.differs is not None else proof
     seen = f"attacks brought the margin to {block.lowest(row):.4g}" if block.attacked[row] else NOT_ATTACKED
     stopped = "; the queries ran out" if block.stopped[row] == "queries" else ""
     late = [f"{name} ({why})" for name, why in block.cut[row].items()]

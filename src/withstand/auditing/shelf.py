@@ -24,6 +24,8 @@ class Shelf:
     """
 
     def __init__(self, question: Question, folder: Path, budget: Budget) -> None:
+        if question.model.differs is not None:
+            raise InputError(f"There are no certificates: {question.model.differs}")
         if question.onnx is None:
             raise InputError(f"{question.model.name} cannot be written as ONNX: {question.model.why_no_graph}")
         self.question, self.folder, self.budget = question, folder, budget

@@ -189,4 +189,4 @@ def in_float64(question: Question) -> Question:
     wide = copy.deepcopy(graph).double()
     wide.keep_origin(graph.origin or graph)
     data = replace(question.data, x=question.data.x.double())
-    return replace(question, model=replace(question.model, graph=wide, module=wide), data=data)
+    return replace(question, model=replace(question.model, graph=wide), data=data)

@@ -169,7 +169,7 @@ def _fitting(model: ModelLike, data: DataLike, limit: int | None) -> tuple[Model
     """The model, and its samples in the shape that it takes."""
     whole = load_data(data, None)
     samples = whole.head(limit)
-    chosen = load_model(model, samples.shape)
+    chosen = load_model(model, samples.shape, samples.x)
     chosen.check_weights()
     samples = arrange(samples.of_type(chosen.dtype), chosen.input_shape)
     if not samples.labelled:
@@ -198,7 +198,7 @@ def _unproved(graph: Graph, samples: Data, against: str | Threat) -> tuple[Data,
 
 def _initial(initial: ModelLike, samples: Data, graph: Graph, layers: list[Layer]) -> Tensor:
     """The weights and biases of the network before training."""
-    other = load_model(initial, samples.shape)
+    other = load_model(initial, samples.shape, samples.x)
     theirs = layers_of(graph_of(other))
     if [layer.weight.shape for layer in theirs] != [layer.weight.shape for layer in layers]:
         raise InputError(

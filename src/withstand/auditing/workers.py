@@ -3,7 +3,6 @@
 import pickle
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -112,9 +111,8 @@ class _Crew:
 
 def _pack(setup: Setup) -> bytes:
     model = setup.model
-    module = model.module if model.graph is None or model.passes else model.graph
     try:
-        return pickle.dumps(replace(setup, model=replace(model, module=module)))
+        return pickle.dumps(setup)
     except (pickle.PicklingError, AttributeError, TypeError):
         raise InputError(
             f"{model.name} cannot be sent to worker processes; define it in a module of its own, or use one worker."

@@ -119,7 +119,8 @@ class Judge:
     """Hears evidence on N questions (x0 [N, *shape], y [N]) and keeps their verdicts.
 
     model and replay map a batch to outputs; replay runs the deployed form (onnxruntime), or None where the model has no
-    such form, in which case the model itself is asked twice. draws: of a random model, whose property holds where it
+    such form, in which case the model itself is asked twice. A model whose bounds are those of another function says
+    why in an attribute `differs`: they settle nothing. draws: of a random model, whose property holds where it
     does so in at least half of as many fresh answers. arithmetic: that of the network (None: taken for exact). Where it
     explains that a witness contradicts a proof, which speaks of real numbers, the witness stands and the bound falls by
     the network's rounding errors. Rows violated at x0 itself are invalid from the start,
@@ -139,6 +140,7 @@ class Judge:
     ) -> None:
         self.model, self.replay, self.threat, self.property = model, replay or model, threat, property
         self.x0, self.y, self.draws, self.arithmetic = x0, y, draws, arithmetic
+        self.differs: str | None = getattr(model, "differs", None)
         with torch.no_grad():
             outputs, self.clean = self._ask(model, x0, y)
         self.clean_outputs, self.outputs = outputs, outputs.clone()
@@ -173,10 +175,10 @@ class Judge:
         match evidence:
             case Candidate():
                 self._weigh_candidate(evidence, method)
-            case Lower() if self.threat.provable:
+            case Lower() if self.threat.provable and self.differs is None:
                 self._weigh_bound(evidence, method)
             case _:
-                pass  # a statistic settles nothing, nor does a bound over less than the threat
+                pass  # a statistic settles nothing, nor does a bound over less than the threat or of another function
 
     def verdict(self, row: int) -> Verdict:
         """The present verdict on one question."""
@@ -236,7 +238,10 @@ class Judge:
         return Weighed(x, point, outputs, margin, suspects, inside & ((margin > 0) | violated), violated)
 
     def _ask(self, model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs, and the margin: of several draws the one that most of them reach or stay below."""
+        """Outputs, and the margin: of several draws the one that most of them reach or stay below. Of no input the
+        model is not asked."""
+        if not len(x):
+            return self.clean_outputs[:0], self.clean[:0]
         outputs = model(x)
         drawn = [self.property.margin(outputs, y)]
         drawn += [self.property.margin(model(x), y) for _ in range(self.draws - 1)]

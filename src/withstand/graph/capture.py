@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 
 from withstand.core.errors import InputError
 from withstand.graph.agreement import BATCH, DRAWS, agree, difference, room
+from withstand.graph.apart import works_in_another_type
 from withstand.graph.aten_ops import table
 from withstand.graph.aten_walk import CaptureError, lower_program
+from withstand.graph.conditions import Conditions, conditions
+from withstand.graph.deployed import Program
 from withstand.graph.ir import Graph
 from withstand.graph.model import Model
 from withstand.graph.simplify import simplified
@@ -30,43 +34,69 @@ def capture(module: nn.Module, input_shape: Sequence[int], name: str = "model") 
     captured.
     """
     with evaluation(module), quiet():
-        program, example = exported(module, input_shape, name)
-        graph = simplified(lower_program(program, name))
-        compare(module, graph, example.expand(BATCH, *input_shape), name)
-    return graph
+        return _captured(module, _random(module, input_shape), name).graph
 
 
-def exported(module: nn.Module, input_shape: Sequence[int], name: str) -> "tuple[torch.export.ExportedProgram, Tensor]":
+@dataclass(frozen=True)
+class _Captured:
+    """A graph, why it is another function than its module (None: it is the same), and what the module refuses."""
+
+    graph: Graph
+    differs: str | None
+    refuses: str | None
+
+
+def _captured(module: nn.Module, like: Tensor, name: str) -> _Captured:
+    program, _ = exported(module, like.shape[1:], name, like[:1])
+    graph = simplified(lower_program(program, name))
+    differs = works_in_another_type(program, name, graph.dtype)
+    return _Captured(graph, differs, compare(module, graph, like, name, loosely=differs is not None))
+
+
+def exported(
+    module: nn.Module, input_shape: Sequence[int], name: str, sample: Tensor | None = None
+) -> "tuple[torch.export.ExportedProgram, Tensor]":
     """A module, in the mode it is in, as a program for one sample, and that sample [1, *input_shape].
 
-    Errors: CaptureError, one sentence with the construct that cannot be exported.
+    sample: one that the module takes (a random one unless given). Conditions by which the module refuses inputs are no
+    part of the program (see `withstand.graph.conditions`). Errors: CaptureError, one sentence with the construct that
+    cannot be exported.
     """
-    example = torch.rand(1, *input_shape, dtype=_dtype(module), device=_device(module))
+    example = _random(module, input_shape)[:1] if sample is None else sample
     try:
-        program = torch.export.export(module, (example,), strict=False)
+        with Conditions(conditions(module, example)):
+            program = torch.export.export(module, (example,), strict=False)
         return program.run_decompositions(_decompositions()), example
     except Exception as error:
         raise CaptureError(_why(name, error)) from error
 
 
-def from_module(module: nn.Module, input_shape: Sequence[int], name: str = "model") -> Model:
-    """The model of a module; where it cannot be captured it has no graph and `why_no_graph` says why."""
-    wide = (torch.float32, torch.float64)
-    notes = () if _dtype(module) in wide else (f"The graph of {name} computes in float32.",)
+def from_module(
+    module: nn.Module, input_shape: Sequence[int], name: str = "model", like: Tensor | None = None
+) -> Model:
+    """The model of a module; where it cannot be captured it has no graph and `why_no_graph` says why.
+
+    like: some inputs [B, *input_shape] that the module takes, of the type it takes (random ones unless given).
+    """
+    like = _random(module, input_shape) if like is None else like
+    like = like.repeat(-(-BATCH // len(like)), *(1,) * (like.dim() - 1))[:BATCH]
+    takes = like.dtype
     try:
-        graph = capture(module, input_shape, name)
+        with evaluation(module), quiet():
+            found = _captured(module, like, name)
     except CaptureError as error:
-        example = torch.zeros(1, *input_shape, dtype=_dtype(module), device=_device(module))
         with evaluation(module), torch.no_grad():
-            answer = module(example)
+            answer = module(like.clone())
         if not isinstance(answer, Tensor):
             what = type(answer).__name__
             raise InputError(
                 f"{name} returns a {what} where one tensor is needed, so wrap it to return one."
             ) from error
         output_shape = tuple(answer.shape[1:]) or (1,)
-        return Model(name, None, module, tuple(input_shape), output_shape, why_no_graph=str(error))
-    return Model(name, graph, module, graph.input_shape, graph.output_shape, notes=notes)
+        return Model(name, None, module, tuple(input_shape), output_shape, why_no_graph=str(error), takes=takes)
+    graph, notes = found.graph, () if found.refuses is None else (found.refuses,)
+    shapes = graph.input_shape, graph.output_shape
+    return Model(name, graph, module, *shapes, notes=notes, differs=found.differs, takes=takes)
 
 
 def from_program(program: "torch.export.ExportedProgram", name: str = "model") -> Model:
@@ -75,12 +105,13 @@ def from_program(program: "torch.export.ExportedProgram", name: str = "model") -
     Errors: CaptureError, one sentence with the construct that cannot become a graph.
     """
     with quiet():
-        graph = simplified(lower_program(program.run_decompositions(_decompositions()), name))
-        (given,) = program.graph_signature.user_inputs
-        (example,) = (node.meta["val"] for node in program.graph.nodes if node.name == given)
-        rows = example.shape[0] if isinstance(example.shape[0], int) else BATCH
-        compare(program.module(), graph, torch.zeros(rows, *graph.input_shape, dtype=example.dtype), name)
-    return Model(name, graph, graph, graph.input_shape, graph.output_shape)
+        given = Program(program)
+        ran = program.run_decompositions(_decompositions())
+        graph = simplified(lower_program(ran, name))
+        differs = works_in_another_type(ran, name, graph.dtype)
+        like = torch.zeros(given.rows or BATCH, *graph.input_shape, dtype=given.takes)
+        compare(given, graph, like, name, loosely=differs is not None)
+    return Model(name, graph, given, graph.input_shape, graph.output_shape, differs=differs, takes=given.takes)
 
 
 @contextmanager
@@ -111,17 +142,11 @@ def evaluation(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _first(module: nn.Module) -> Tensor:
+def _random(module: nn.Module, input_shape: Sequence[int]) -> Tensor:
+    """Random inputs [3, *input_shape] in [0, 1], of the type and at the place of the module's weights."""
     tensors = [*module.parameters(), *module.buffers()]
-    return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
-
-
-def _dtype(module: nn.Module) -> torch.dtype:
-    return _first(module).dtype
-
-
-def _device(module: nn.Module) -> torch.device:
-    return _first(module).device
+    first = next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+    return torch.rand(BATCH, *input_shape, dtype=first.dtype, device=first.device)
 
 
 def _decompositions() -> dict:
@@ -150,6 +175,8 @@ def _why(name: str, error: Exception) -> str:
     theirs = [f for f in frames if not f.filename.startswith((ours, libraries, "<"))]
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     what = f"a construct torch.export refuses ({reason})"
+    if "quantized" in reason:
+        return f"{name} holds layers quantised to whole numbers, which torch.export does not take, so it has no graph."
     if "data-dependent" in str(error) or "GuardOnDataDependent" in type(error).__name__:
         what = "a decision that depends on the values of the input"
     line = theirs[-1] if theirs else None
@@ -157,24 +184,41 @@ def _why(name: str, error: Exception) -> str:
     return f"{name} holds {what}{where}, so it cannot be captured as a graph."
 
 
-def compare(module: nn.Module, graph: Graph, like: Tensor, name: str) -> None:
-    """Raise CaptureError where a module and its graph differ on random samples of several scales.
+def compare(module: nn.Module, graph: Graph, like: Tensor, name: str, loosely: bool = False) -> str | None:
+    """Raise CaptureError where a module and its graph differ on inputs `like` or random samples of several scales.
 
-    like: [B, *shape], of the samples' shape, type and place.
+    like: [B, *shape], inputs that the module takes, of the samples' type and place. loosely: the module is known to
+    round where the graph does not. Returns a sentence about the random samples that the module refuses to answer on
+    (None: there are none).
     """
-    generator = torch.Generator().manual_seed(2)
-    for scale, draw in DRAWS:
-        x = (scale * draw(like.shape, generator=generator)).to(graph.dtype)
+    generator, refused = torch.Generator().manual_seed(2), None
+    draws = [(scale * draw(like.shape, generator=generator)).to(like) for scale, draw in DRAWS]
+    for number, x in enumerate([like, *draws]):
+        try:
+            with torch.no_grad():
+                theirs = module(x.clone()).to(graph.dtype).cpu().numpy()
+        except Exception as error:
+            if number == 0:
+                raise CaptureError(f"{name} does not run on {len(x)} samples: {_line(error)}") from error
+            refused = (
+                refused or f"{name} refuses inputs outside its domain ({_line(error)}); it is asked within it only."
+            )
+            continue
         with torch.no_grad():
-            theirs = module(x.to(like)).to(graph.dtype).cpu().numpy()
-            ours = graph(x).numpy()
-        theirs = theirs[:, None] if theirs.ndim == 1 else theirs
+            ours = graph(x.to(graph.dtype).cpu()).numpy()
+        theirs = theirs.reshape(-1, 1) if theirs.ndim < 2 else theirs
         if ours.shape != theirs.shape:
             shapes = f"{theirs.shape} instead of {ours.shape}"
             raise CaptureError(
                 f"{name} gives outputs of shape {shapes} on {len(x)} samples: its samples are not apart."
             )
-        if not agree(ours, theirs, like.dtype.itemsize, room(graph, x)):
+        bytes = 2 if loosely else graph.dtype.itemsize
+        if not agree(ours, theirs, bytes, room(graph, x.to(graph.dtype).cpu())):
             gap = f"differ by {difference(ours, theirs):.2g} on random inputs"
             reason = "probably because it mixes the samples of a batch, keeps a state or is random"
             raise CaptureError(f"{name} and its captured graph {gap}, {reason}.")
+    return refused
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

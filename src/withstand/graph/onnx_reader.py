@@ -11,8 +11,9 @@ from torch import Tensor
 from withstand.core.errors import InputError, told_of
 from withstand.graph.agreement import check_against_onnxruntime
 from withstand.graph.builder import Array, Builder, Unsupported, Value
+from withstand.graph.deployed import Runtime
 from withstand.graph.limits import MOST
-from withstand.graph.model import Model
+from withstand.graph.model import Model, with_weights_inside
 from withstand.graph.onnx_call import NEWEST, OLDEST, Call
 from withstand.graph.onnx_file import parse_onnx
 from withstand.graph.onnx_fold import fold
@@ -30,14 +31,16 @@ LOWERED |= {"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"}
 MOST_MADE = 4 * MOST
 """Numbers of all constants that a file computes."""
 
+HINT = "so what is proved of the graph does not hold for it; export it in float32 to prove something."
+
 
 def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None = None) -> Model:
     """The network of an ONNX file (operator sets 7 to 23), repaired to take any batch.
 
     source: a file (weights in files beside it are found) or its bytes. check: compare with onnxruntime on random
-    inputs, batch 1 and 3. A network of float64 stays one; those in half precision are cast to float32, which `notes`
-    says. Errors: InputError for what is no ONNX file, has more than one input or output, holds an operator without a
-    lowering, or mixes float64 with a smaller type.
+    inputs, batch 1 and 3. A network of float64 stays one; of those that compute in half precision the graph is one of
+    float32 and onnxruntime the module, which `differs` says. Errors: InputError for what is no ONNX file, has more than
+    one input or output, holds an operator without a lowering, or mixes float64 with a smaller type.
     """
     path = None if isinstance(source, bytes) else Path(source)
     name = name or (path.stem if path else "model")
@@ -46,11 +49,17 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
     with told_of(f"'{name}' cannot be read as an ONNX network, so export the model again"):
         reading = Reading(proto, name)
         raw = reading.builder.graph(reading.result)
-        graph = simplified(raw)
-    notes = reading.notes
-    if check and (by := check_against_onnxruntime(proto, given, raw, graph, reading.views, name)) != "onnxruntime":
-        notes += (f"onnxruntime cannot run '{name}' in its type, so {by} stands in for it.",)
-    return Model(name, graph, graph, graph.input_shape, graph.output_shape, source=path, notes=notes)
+        graph, differs = simplified(raw), _works_in_half(proto, name)
+    notes, by = (), "onnxruntime"
+    if check:
+        by = check_against_onnxruntime(proto, given, raw, graph, reading.views, name, loosely=differs is not None)
+    if by != "onnxruntime":
+        notes = (f"onnxruntime cannot run '{name}' in its type, so {by} stands in for it.",)
+    shapes = graph.input_shape, graph.output_shape
+    if differs is not None:
+        module = Runtime(with_weights_inside(path) if path is not None else source)
+        return Model(name, graph, module, *shapes, source=path, differs=differs, notes=notes)
+    return Model(name, graph, graph, *shapes, source=path, notes=notes, takes=graph.dtype)
 
 
 class Reading:
@@ -61,7 +70,6 @@ class Reading:
 
         self.proto, self.name = proto, name
         self.opset = _opset(proto, name)
-        self.notes: tuple[str, ...] = ()
         self.made = 0
         self.values: dict[str, Array] = {"": torch.empty(0)}
         for tensor in proto.graph.initializer:
@@ -106,8 +114,6 @@ class Reading:
             raise InputError(
                 f"The input '{inputs[0].name}' of '{self.name}' is not a float tensor, so export one that is."
             )
-        if kind not in (1, 11):
-            self._narrow()
         return inputs[0], outputs[0]
 
     def _sample_shape(self, shape: Sequence[int | None]) -> tuple[int, ...]:
@@ -116,9 +122,6 @@ class Reading:
             raise InputError(f"Only the batch may be of open size in '{self.name}', so export it with fixed sizes.")
         fixed = tuple(s for s in inner if s is not None)
         return fixed if self.rows is None else (1, *fixed)
-
-    def _narrow(self) -> None:
-        self.notes = (f"'{self.name}' computes in another precision than float32 and is run in float32 here.",)
 
     def _read(self, node: "onnx.NodeProto") -> None:
         inputs = [self._lookup(name) for name in node.input]
@@ -189,6 +192,18 @@ def _constant(array: np.ndarray) -> Tensor:
     if array.dtype.name in ("float16", "bfloat16"):
         array = array.astype(np.float32)
     return torch.from_numpy(np.array(array))
+
+
+def _works_in_half(proto: "onnx.ModelProto", name: str) -> str | None:
+    """Why a network is not its graph of float32: values that depend on the input are rounded to half precision."""
+    from onnx import TensorProto
+
+    half = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    types = [one.type.tensor_type.elem_type for one in proto.graph.input]
+    for node in proto.graph.node:
+        types += [a.i for a in node.attribute if node.op_type == "Cast" and a.name == "to"]
+    found = next((half[one] for one in types if one in half), None)
+    return None if found is None else f"'{name}' computes in {found} and its graph in float32, {HINT}"
 
 
 def _opset(proto: "onnx.ModelProto", name: str) -> int:

@@ -18,6 +18,11 @@ def trainable(model: Model) -> nn.Module:
 
     Raises InputError when there is neither, or nothing in it to learn.
     """
+    if model.takes not in (torch.float32, torch.float64):
+        raise InputError(
+            f"{model.name} takes {str(model.takes).removeprefix('torch.')}, in which weights do not learn; give "
+            "module.float(), and precision bf16 to train in that."
+        )
     if any(p.is_floating_point() for p in model.module.parameters()):
         module = copy.deepcopy(model.module)
         if not any(p.requires_grad for p in module.parameters()):

@@ -3,12 +3,8 @@
 import ast
 import inspect
 import json
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from withstand.core.errors import InputError
@@ -112,68 +108,3 @@ def _fill(module: nn.Module, path: str) -> None:
         raise InputError(
             f"The weights {path} do not fit the module: {line_of(error)}; give those of this model."
         ) from None
-
-
-def module_shape(module: nn.Module, sample: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape of one sample that the module takes.
-
-    sample: the data's shape. It is tried as it stands and in the arrangements of `withstand.io.data.arrange`; the first
-    that gives one output row a sample is taken. Raises InputError when none runs, with the module's own complaint.
-    """
-    if sample is None:
-        raise InputError("The model does not state its input's shape; give input_shape, the shape of one sample.")
-    complaint, fix = "", "give it data of the shape it takes"
-    with _evaluation(module), torch.no_grad():
-        for shape in _arrangements(tuple(sample)):
-            try:
-                out = module(_probe(module, shape))
-            except Exception as error:
-                complaint = complaint or line_of(error)
-                continue
-            if isinstance(out, torch.Tensor) and out.ndim >= 1 and len(out) == _ROWS and out.is_floating_point():
-                return shape
-            if not complaint:
-                complaint = f"{_ROWS} samples gave {_kind(out)}, not one row of float outputs each"
-                fix = "let it return one tensor of outputs"
-    size = " x ".join(map(str, sample))
-    raise InputError(f"The model does not run on samples of {size} ({complaint}); {fix}.")
-
-
-_ROWS = 7
-"""Samples in the probing batch: a number that is no usual count of channels."""
-
-
-def _probe(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
-    held = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
-    like = held[0] if held else torch.zeros(())
-    return torch.full((_ROWS, *shape), 0.5, dtype=like.dtype, device=like.device)
-
-
-def _kind(value: object) -> str:
-    """What a value is, for sentences: a tensor's type of numbers and shape, or the name of its class."""
-    if not isinstance(value, torch.Tensor):
-        return type(value).__name__
-    return f"{value.dtype} of shape {tuple(value.shape)}"
-
-
-def _arrangements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = [shape]
-    if len(shape) == 3:
-        moved = (shape[2], shape[0], shape[1])
-        found = [moved, shape] if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) else [shape, moved]
-    if len(shape) == 2:
-        found.append((1, *shape))
-    if len(shape) == 3 and 1 in (shape[0], shape[2]):
-        found.append(tuple(size for size in shape if size != 1))
-    return [*found, (math.prod(shape),)] if len(shape) > 1 else found
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from withstand.builtin.models import BUILTIN, INPUT_SHAPE, builtin_model
 from withstand.core.errors import InputError
-from withstand.io.factories import build_module, module_shape
+from withstand.io.factories import build_module
 from withstand.io.hubs import HUBS
 from withstand.io.paths import must_exist
+from withstand.io.probing import probe
 from withstand.io.weights import PICKLES, REFUSED
 from withstand.io.written import Written
 
@@ -28,12 +29,13 @@ FORMS = (
 """The end of a sentence that tells the forms of MODEL."""
 
 
-def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) -> "Model":
+def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None, samples: Tensor | None = None) -> "Model":
     """The model that a MODEL string names, or that wraps a module or a function from a batch to outputs.
 
     input_shape: the shape of one sample of the data, for models that do not state their own (modules, functions and
     factories). Where the model refuses that shape as it stands, the axes are tried in the arrangements that
-    `withstand.io.data.arrange` knows, and the first that runs is the model's.
+    `withstand.io.data.arrange` knows, and the first that runs is the model's. samples: some inputs [K, *input_shape] to
+    try such a model on, for a model may refuse what is outside its domain (unless given: inputs of 0.5).
 
     Normalisation belongs inside the model: inputs are natural values, such as grey levels in [0, 1].
     Raises InputError, one sentence with the fix, when there is no such file, module or factory, a file could run code
@@ -44,12 +46,12 @@ def load_model(source: ModelLike, input_shape: tuple[int, ...] | None = None) ->
     if isinstance(source, Model):
         return source
     if isinstance(source, nn.Module):
-        return _captured(source, module_shape(source, input_shape), type(source).__name__)
+        return _probed(source, input_shape, samples, type(source).__name__)
     if isinstance(source, str | PathLike | Written):
-        return _from_text(source, input_shape)
+        return _from_text(source, input_shape, samples)
     if callable(source):
         function = Function(source)
-        return _captured(function, module_shape(function, input_shape), getattr(source, "__name__", "function"))
+        return _probed(function, input_shape, samples, getattr(source, "__name__", "function"))
     raise InputError(
         f"A model must be a MODEL string, a torch module or a function, not {type(source).__name__}; {FORMS}"
     )
@@ -73,7 +75,9 @@ class Function(nn.Module):
         return self.function(x)
 
 
-def _from_text(source: "str | PathLike[str] | Written", input_shape: tuple[int, ...] | None) -> "Model":
+def _from_text(
+    source: "str | PathLike[str] | Written", input_shape: tuple[int, ...] | None, samples: Tensor | None
+) -> "Model":
     text = str(source).strip()
     if text in BUILTIN:
         return _captured(builtin_model(text), INPUT_SHAPE, text)
@@ -91,7 +95,7 @@ def _from_text(source: "str | PathLike[str] | Written", input_shape: tuple[int, 
         return READERS[path.suffix.lower()](path)
     if colon:
         module = build_module(replace(source, text=text) if isinstance(source, Written) else text)
-        return _captured(module, module_shape(module, input_shape), text)
+        return _probed(module, input_shape, samples, text)
     must_exist(path, "model", extra=list(BUILTIN), forms=FORMS)
     raise InputError(f"{text!r} is no model that withstand reads; {FORMS}")
 
@@ -100,6 +104,13 @@ def _captured(module: nn.Module, shape: tuple[int, ...], name: str) -> "Model":
     from withstand.graph.capture import from_module
 
     return from_module(module, shape, name)
+
+
+def _probed(module: nn.Module, input_shape: tuple[int, ...] | None, samples: Tensor | None, name: str) -> "Model":
+    from withstand.graph.capture import from_module
+
+    like = probe(module, input_shape, samples)
+    return from_module(module, like.shape[1:], name, like)
 
 
 def _onnx(path: Path) -> "Model":

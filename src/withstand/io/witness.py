@@ -233,7 +233,7 @@ def _asked(model: Any, witness: Witness) -> tuple[Callable[[np.ndarray], np.ndar
     from withstand.io.models import load_model
 
     loaded = load_model(model, tuple(witness.x.shape))
-    if loaded.why_no_graph is None:
+    if loaded.why_no_onnx is None:
         return OnnxSession(loaded.onnx_bytes()), loaded.name, 1
     import torch
 

@@ -47,9 +47,11 @@ def search(
     write certificates (`Proof.begun` says whether the last one did). enough: asked after each piece of evidence, ends
     the search when true. nested: what the judge's questions share with those about other radii.
 
-    Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search.
+    Every verdict `unknown` carries the best bound reached and in `reason` what stopped the search. Where the judge's
+    model is another function than its graph, no verifier is asked, and the reason says so.
     """
-    budget, stop = budget or Budget(), "no verifier was asked"
+    budget, stop = budget or Budget(), judge.differs or "no verifier was asked"
+    verifiers = verifiers if judge.differs is None else ()
     for verifier in verifiers:
         open_rows = judge.open.nonzero().squeeze(1) if rows is None else rows[judge.open[rows]]
         if not len(open_rows) or enough():

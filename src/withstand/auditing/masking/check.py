@@ -58,7 +58,7 @@ def masking(
         if surrogate is None:
             return check_masking(question, None, steps=steps, queries=queries, seed=seed)
         with in_eval_mode(surrogate):
-            other = load_model(surrogate, question.model.input_shape)
+            other = load_model(surrogate, question.model.input_shape, question.data.x)
             if other.dtype != question.model.dtype:
                 raise InputError(
                     f"The surrogate computes in {other.dtype}, the model in {question.model.dtype}; give its like."

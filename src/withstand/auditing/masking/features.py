@@ -18,13 +18,13 @@ def features_of(model: Model, x: Tensor) -> tuple[Callable[[Tensor], Tensor], st
     What the last linear layer reads; the outputs themselves where there is no linear layer to be found.
     """
     module = model.module
-    found = _in_graph(module) if isinstance(module, Graph) else _in_module(module)
+    found = _in_graph(module) if isinstance(module, Graph) else _in_module(model)
     if found is not None:
         with torch.no_grad():
             tried = found(x)
         if tried is not None and tried.shape[0] == len(x) and tried.is_floating_point():
             return lambda batch: flattened(found(batch)), "input of the last linear layer"
-    return lambda batch: flattened(module(batch)), "outputs"
+    return lambda batch: flattened(model.given(batch)), "outputs"
 
 
 def _in_graph(graph: Graph) -> Callable[[Tensor], Any] | None:
@@ -32,8 +32,8 @@ def _in_graph(graph: Graph) -> Callable[[Tensor], Any] | None:
     return None if last is None else lambda x: graph.trace(x)[last.inputs[0]]
 
 
-def _in_module(module: nn.Module) -> Callable[[Tensor], Any] | None:
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+def _in_module(model: Model) -> Callable[[Tensor], Any] | None:
+    layers = [part for part in model.module.modules() if isinstance(part, nn.Linear)]
     if not layers:
         return None
 
@@ -41,7 +41,7 @@ def _in_module(module: nn.Module) -> Callable[[Tensor], Any] | None:
         seen: list[Tensor] = []
         hooks = [layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for layer in layers]
         try:
-            module(x)
+            model.given(x)
         finally:
             for hook in hooks:
                 hook.remove()
