@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from withstand.core.errors import InputError
 from withstand.core.records import Alarm, Counts
 from withstand.reporting.page import report
 from withstand.reporting.run import read_run
+from withstand.reporting.witnesses import worst
 from withstand.reporting.words import headline
 
 COUNTS = Counts(proved=931, refuted=41, unknown=16, invalid=12)
@@ -101,14 +103,24 @@ def test_everything_seen_has_a_text(plain: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_six_worst_witnesses_with_their_replay_line(plain: Page, tmp_path: Path) -> None:
-    assert len(plain.all("img")) == 18
-    assert plain.text.count("withstand replay witnesses/") == 6
+def test_all_witnesses_the_worst_first_with_their_replay_line(plain: Page, tmp_path: Path) -> None:
+    assert len(plain.all("img")) == 3 * COUNTS.refuted
+    assert plain.text.count("withstand replay witnesses/") == COUNTS.refuted
     assert "--model digits-cnn" in plain.text
     folder = make_run(tmp_path / "run", COUNTS)
-    worst = sorted((s.margin, s.id) for s in read_run(folder).samples if s.status == "refuted")[:6]
+    ranked = sorted((s.margin, s.id) for s in read_run(folder).samples if s.status == "refuted")
     found = [int(id) for id in re.findall(r"Sample (\d+) ", plain.text)]
-    assert found == [id for _, id in worst]
+    assert found == [id for _, id in ranked]
+
+
+def test_pictures_have_limited_room_and_what_is_left_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("withstand.reporting.page.worst", partial(worst, room=5_000))
+    page = Page(report(make_run(tmp_path / "run", COUNTS)))
+    shown = page.text.count("withstand replay witnesses/")
+    assert 1 <= shown < COUNTS.refuted
+    assert f"{COUNTS.refuted - shown} more are in the folder" in page.text
 
 
 def test_the_replay_line_names_the_model_as_seen_from_the_run_folder(
@@ -169,7 +181,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 def test_inputs_that_are_no_pictures_show_their_largest_changes(tmp_path: Path) -> None:
     page = Page(report(make_run(tmp_path / "run", COUNTS, shape=(5,))))
     assert page.all("img") == []
-    assert page.text.count("Largest changes of the input") == 6
+    assert page.text.count("Largest changes of the input") == 41
 
 
 def test_missing_or_foreign_witness_files_are_passed_over(tmp_path: Path) -> None:

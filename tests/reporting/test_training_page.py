@@ -59,7 +59,7 @@ def test_curves_recipe_and_cost(page: Page) -> None:
     drawn = [a["aria-label"] for _, a in page.elements if a.get("role") == "img" and a.get("aria-label")]
     assert any("Training loss from 1.73 in epoch 1 to 0.454 in epoch 10" in str(text) for text in drawn)
     assert any("before, accuracy over the radius" in str(text) for text in drawn)
-    for fact in ("beta 6.0", "612 MB", "47.5 s", "38,282", "1,200 to train, 200 to validate", "the guard lowered"):
+    for fact in ("beta 6", "612 MB", "47.5 s", "38,282", "1,200 to train, 200 to validate", "the guard lowered"):
         assert fact in page.text
 
 
