@@ -192,7 +192,7 @@ class Maker:
         x = self.image(x)
         kernel = [min(size, self.draw.randint(1, 2)) for size in x.shape[2:]]
         common: dict[str, Any] = {"stride": [self.draw.randint(1, 2) for _ in kernel], "dilation": [1] * len(kernel)}
-        pads = [(self.draw.randint(0, 1),) * 2 if size > 1 else (0, 0) for size in kernel]
+        pads = [both(self.draw.randint(0, 1)) if size > 1 else (0, 0) for size in kernel]
         wide, bias = self.draw.randint(1, 2), torch.randn(2, generator=self.normal)
         if self.draw.random() < 0.3:
             weight = self.number(x.shape[1], wide, *kernel, scale=0.7)
@@ -225,7 +225,7 @@ class Maker:
     def pool(self, x: Value) -> Any:
         x = self.image(x)
         kernel = [min(size, self.draw.randint(1, 3)) for size in x.shape[2:]]
-        stride, pads = [self.draw.randint(1, 2) for _ in kernel], [(int(self.draw.random() < 0.3),) * 2] * len(kernel)
+        stride, pads = [self.draw.randint(1, 2) for _ in kernel], [both(int(self.draw.random() < 0.3))] * len(kernel)
         pads = [pad if size > 1 else (0, 0) for pad, size in zip(pads, kernel)]
         one, ceil = [1] * len(kernel), self.draw.random() < 0.3
         if self.draw.random() < 0.4:
@@ -271,6 +271,11 @@ class Maker:
         self.huge = True
         turned = moves.transpose(self.b, x, [*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2])
         return products.matmul(self.b, x, turned)
+
+
+def both(room: int) -> tuple[int, int]:
+    """As much padding before as after."""
+    return room, room
 
 
 def fits(x: Value, y: Value) -> bool:

@@ -172,7 +172,7 @@ class Program:
         for _ in range(CUTS):
             coefficients = np.array([np.pad(row, (0, count - len(row))) for row, _, _ in self.rows])
             sides = [np.array(side) for side in zip(*((low, high) for _, low, high in self.rows))]
-            rows = LinearConstraint(coefficients, *sides)
+            rows = LinearConstraint(coefficients, sides[0], sides[1])  # pyright: ignore[reportArgumentType]
             bounds = (np.array(self.low), np.array(self.high))
             found = milp(np.pad(top, (0, count - len(top))), constraints=rows, integrality=self.whole, bounds=bounds)
             if found.x is None:

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+LinAlgError = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
+"""What torch raises where LAPACK does not come to an end."""
+
 
 def greatest_eigenvalues(gram: Tensor, *, below: bool = False) -> Tensor:
     """The largest eigenvalues [...] of Hermitian matrices [..., n, n] without negative eigenvalues, up to rounding.
@@ -14,7 +17,7 @@ def greatest_eigenvalues(gram: Tensor, *, below: bool = False) -> Tensor:
     gram = torch.where(finite[..., None, None], gram, 0.0)
     try:
         found = torch.linalg.eigvalsh(gram)[..., -1]
-    except torch.linalg.LinAlgError:
+    except LinAlgError:
         diagonal = gram.diagonal(dim1=-2, dim2=-1).real
         found = diagonal.amax(-1) if below else diagonal.sum(-1)
     return torch.where(finite, found, 0.0 if below else torch.inf)
@@ -25,7 +28,7 @@ def leading_directions(matrix: Tensor) -> Tensor:
     matrix = matrix.nan_to_num(0.0, 0.0, 0.0)
     try:
         return torch.linalg.svd(matrix, full_matrices=False)[2][:, 0]
-    except torch.linalg.LinAlgError:
+    except LinAlgError:
         size = matrix.norm(dim=2)
         longest = matrix[torch.arange(len(matrix)), size.argmax(1)]
         return longest / longest.norm(dim=1, keepdim=True).clamp(min=torch.finfo(matrix.dtype).tiny)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from withstand.core.spectra import LinAlgError
 from withstand.lipschitz.chain import Chain
 from withstand.lipschitz.slopes import Slopes
 from withstand.lipschitz.spectral import EPS, spectral
@@ -58,7 +59,7 @@ def eclipse(chain: Chain) -> Eclipse | str:
     for number, (matrix, limits) in enumerate(zip(chain.matrices, chain.slopes, strict=False)):
         try:
             half = _step(matrix if number == 0 else matrix @ half, limits)
-        except torch.linalg.LinAlgError:
+        except LinAlgError:
             return "the eigenvectors of a layer cannot be computed"
     return Eclipse(half, chain.matrices[-1])
 

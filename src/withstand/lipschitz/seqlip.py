@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from withstand.core.shapes import flattened
-from withstand.core.spectra import greatest_eigenvalues
+from withstand.core.spectra import LinAlgError, greatest_eigenvalues
 from withstand.lipschitz.chain import Chain
 from withstand.lipschitz.slopes import Slopes
 from withstand.lipschitz.spectral import EPS, spectral
@@ -93,7 +93,7 @@ def seqlip(chain: Chain) -> SeqLip | str:
     found = SeqLip(chain, widest <= MOST)
     try:
         _ = found._parts
-    except torch.linalg.LinAlgError:
+    except LinAlgError:
         return "the singular vectors of a matrix cannot be computed"
     return found
 
