@@ -1,5 +1,6 @@
 """Whether what is proved of a network's real function holds for the network as a machine runs it."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,10 +95,11 @@ class Execution:
 
     def explains(self, x: Tensor, y: Tensor, margin: float, bound: float, radius: float) -> bool:
         """Whether rounding alone makes the margin of x [*shape] fall below a lower bound of the real one: in float64 it
-        does not; of a network in float64, the rounding errors could."""
+        does not; of a network in float64, the rounding errors could. A bound computed in the network's own type may
+        itself be off by as much."""
         if self.run.dtype == torch.float64:
             return bound - margin <= radius
         with torch.no_grad():
             outputs = self._wide(x[None].cpu().double())
         real = float(self.property.margin(outputs, y[None].cpu()))
-        return bound <= real + CLOSE * max(1.0, abs(real))
+        return bound <= real + max(radius if math.isfinite(radius) else 0.0, CLOSE * max(1.0, abs(real)))
