@@ -43,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
         "core.smoothing_tally",
         "core.run_files",
         "core.tally",
+        "core.arguments",
         "core.errors",
         "reporting",
     },

@@ -8,6 +8,7 @@ from withstand.auditing.order import Order, carry_out
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.progress import Listener
 from withstand.auditing.targets import ALL, all_targets
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.property import Property
 from withstand.core.registry import build_attack, suggest
@@ -17,6 +18,7 @@ from withstand.io.data import DataLike
 from withstand.io.models import ModelLike
 
 
+@checked
 def attack(
     model: ModelLike,
     data: DataLike,
@@ -64,7 +66,7 @@ def attack(
         property,
         limit,
         None if budget is None else seconds_of(budget),
-        queries,
+        _counted(queries),
         _access(access),
         eot,
         surrogate,
@@ -77,6 +79,12 @@ def attack(
         progress,
     )
     return all_targets(order) if property == ALL else carry_out(order)
+
+
+def _counted(queries: int | None) -> int | None:
+    if queries is not None and queries < 1:
+        raise InputError(f"A budget of {queries} queries is too small; give each sample at least 1.")
+    return queries
 
 
 def _access(text: str) -> Access:

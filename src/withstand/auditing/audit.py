@@ -23,6 +23,7 @@ from withstand.auditing.settled import Fault, Settled
 from withstand.auditing.stages import Phase, early_methods
 from withstand.auditing.workers import settle_all
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError, ToolFault
 from withstand.core.property import Property
@@ -94,6 +95,7 @@ class Audit:
         return frame(self.samples)
 
 
+@checked
 def audit(
     model: ModelLike,
     data: DataLike,

@@ -19,6 +19,7 @@ from withstand.auditing.universal import without_first
 from withstand.checker.check import check as check_certificate
 from withstand.checker.file import load
 from withstand.checker.reading import read_network
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.judge import Judge, Status
 from withstand.core.records import RunRecord, SampleRecord, Summary
@@ -52,6 +53,7 @@ class Rechecked:
         return {**asdict(self), "ok": self.ok}
 
 
+@checked
 def check(
     run: str | PathLike[str],
     model: "ModelLike | None" = None,

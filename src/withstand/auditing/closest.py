@@ -9,6 +9,7 @@ import torch
 from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import pose
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.property import Property
@@ -40,6 +41,7 @@ class Distances:
         return sum(one.exact for one in self.samples)
 
 
+@checked
 def closest(
     model: ModelLike,
     data: DataLike,

@@ -9,6 +9,7 @@ from torch import Tensor
 from withstand.auditing.masking.outputs import are_probabilities, largest_change
 from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.property import Argmax, Property
 from withstand.core.records import Check
 from withstand.core.shapes import flattened
@@ -39,6 +40,7 @@ NUDGE = 1e-5
 """A change of the input, as a share of the domain's width, that any smooth model's float32 outputs show."""
 
 
+@checked
 def doctor(
     model: ModelLike,
     data: DataLike,

@@ -18,6 +18,7 @@ from withstand.auditing.ledger import name_of_source
 from withstand.auditing.plan import threat_text
 from withstand.auditing.question import Question, pose, with_classes
 from withstand.auditing.runfolder import default_folder
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.harden_records import Standing
 from withstand.core.records import Check
@@ -65,6 +66,7 @@ class Hardened:
         return json_values(self, without=("module",))
 
 
+@checked
 def harden(
     model: ModelLike,
     data: DataLike,

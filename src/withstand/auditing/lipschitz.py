@@ -1,12 +1,14 @@
 """The Lipschitz constants of a model, from both sides."""
 
 from withstand.auditing.question import in_eval_mode
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.io.data import DataLike, arrange, load_data
 from withstand.io.models import ModelLike, load_model
 from withstand.lipschitz.constants import Constants, Norm, constants
 
 
+@checked
 def lipschitz_constants(
     model: ModelLike, norm: Norm = "l2", *, data: "DataLike | None" = None, limit: int | None = None
 ) -> Constants:
@@ -19,6 +21,8 @@ def lipschitz_constants(
 
     Raises InputError when the model cannot be used or an operator of it has no constant over all inputs.
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"The limit {limit} leaves no sample; give 1 or more.")
     samples = None if data is None else load_data(data, None).head(limit)
     with in_eval_mode(model):
         loaded = load_model(model, *(() if samples is None else (samples.shape, samples.x)))

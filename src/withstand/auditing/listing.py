@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from withstand.auditing.json_values import json_values
 from withstand.auditing.runfolder import HOME
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.harden_records import Standing
 from withstand.core.records import Summary
@@ -49,6 +50,7 @@ class Listing:
         return json_values(self)
 
 
+@checked
 def ls(folder: str | PathLike[str] = HOME) -> list[Listing]:
     """The run folders in `folder` (or the folder itself, if it is one), oldest first, with their numbers.
 

@@ -16,6 +16,7 @@ from withstand.auditing.question import Question, pose
 from withstand.auditing.radius_search import Passes, RadiusSearch, passes
 from withstand.auditing.single import in_float64
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.property import Property
@@ -91,6 +92,7 @@ def _or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@checked
 def radius(
     model: ModelLike,
     data: DataLike,

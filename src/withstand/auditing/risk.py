@@ -12,6 +12,7 @@ from torch import Tensor
 
 from withstand.auditing.question import pose
 from withstand.bounds.smoothness import smoothness
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.graph.model import Model
 from withstand.hardening.risk import Bound, Surrogate, bounds, default_gammas, sharpest, surrogate
@@ -44,6 +45,7 @@ class Risk:
         return dataclasses.asdict(self)
 
 
+@checked
 def risk(
     model: ModelLike,
     data: DataLike,

@@ -14,6 +14,7 @@ from withstand.auditing.plan import seconds_of
 from withstand.auditing.question import Question, pose
 from withstand.auditing.shelf import Shelf
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.budget import Budget
 from withstand.core.errors import InputError
 from withstand.core.judge import RANK, Judge, Status, Verdict
@@ -80,6 +81,7 @@ class Verified:
         return held
 
 
+@checked
 def verify(
     model: ModelLike,
     data: DataLike,

@@ -15,6 +15,7 @@ from withstand.auditing.frames import frame
 from withstand.auditing.ledger import name_of_source
 from withstand.auditing.question import pose
 from withstand.auditing.smoothing_run import Listener, SmoothingRun
+from withstand.core.arguments import checked
 from withstand.core.balls import L2
 from withstand.core.errors import InputError
 from withstand.core.smoothing_records import SmoothedSample, SmoothingPlan, SmoothingSummary
@@ -68,6 +69,7 @@ class Smoothed(SmoothingSummary):
         return {"kind": "statistical certificate", "statement": self.statement, **json.loads(self.model_dump_json())}
 
 
+@checked
 def smooth(
     model: ModelLike,
     data: DataLike,

@@ -11,6 +11,7 @@ from torch import Tensor
 from withstand.auditing.question import with_classes
 from withstand.bounds.margin import lower_bound
 from withstand.bounds.support import unboundable
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.property import Argmax
 from withstand.core.threat import Threat
@@ -96,12 +97,13 @@ class Theory:
         return held
 
 
+@checked
 def theory(
     model: ModelLike,
     data: DataLike,
     *,
     initial: "ModelLike | None" = None,
-    threat: "str | Threat | None" = None,
+    threat: str | Threat | None = None,
     sigmas: Sequence[float] = SIGMAS,
     delta: float = 0.05,
     draws: int = 100,

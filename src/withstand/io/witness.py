@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.tolerance import GRID, grid, reach
 from withstand.io import margins, moves, pixels, png
@@ -175,6 +176,7 @@ class Replay:
         return asdict(self)
 
 
+@checked
 def replay(witness: str | PathLike[str], model: Any = None, *, trust: bool = False) -> Replay:
     """Run a witness file through a model in onnxruntime and say whether it still breaks the property.
 

@@ -9,6 +9,7 @@ from os import PathLike, path
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.reporting import figures, harden, smoothed, words
 from withstand.reporting.classes import by_class
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 AnyPath = str | PathLike[str]
 
 
+@checked
 def report(folder: AnyPath | Sequence[AnyPath], out: AnyPath | None = None) -> Path:
     """Write the page of a run folder, or one page that lays several run folders side by side; return its path.
 

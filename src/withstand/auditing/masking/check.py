@@ -11,6 +11,7 @@ from withstand.auditing.masking.planted import planted_example
 from withstand.auditing.masking.strength import convergence, larger_radii, one_step_and_many
 from withstand.auditing.masking.subject import Layer, Subject
 from withstand.auditing.question import Question, in_eval_mode, pose
+from withstand.core.arguments import checked
 from withstand.core.errors import InputError
 from withstand.core.property import Property
 from withstand.core.records import Check
@@ -29,6 +30,7 @@ SAMPLES = 256
 """Samples looked at; a quarter of a percent of them is one sample."""
 
 
+@checked
 def masking(
     model: ModelLike,
     data: DataLike,
