@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_case import agrees, network, node, ops
 
 from withstand.core.errors import InputError, ToolFault
@@ -105,6 +105,48 @@ def test_weights_in_other_files_are_found(tmp_path):
     model = read_onnx(path)
     x = torch.randn(2, 40)
     np.testing.assert_allclose(OnnxSession(model.onnx_bytes())(x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_of_nodes_in_other_files_are_found_and_never_read_from_bytes_alone(tmp_path, monkeypatch):
+    weight = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    held = numpy_helper.from_array(weight, "w")
+    data = network([node("Constant", "", "w", value=held), node("MatMul", "x w")], [None, 4])
+    proto = onnx.load_model_from_string(data)
+    path = tmp_path / "split.onnx"
+    options = {"size_threshold": 0, "location": "split.bin", "convert_attribute": True}
+    onnx.save(proto, str(path), save_as_external_data=True, **options)
+    model = read_onnx(path)
+    x = torch.randn(2, 4)
+    np.testing.assert_allclose(model(x).numpy(), x.numpy() @ weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(OnnxSession(model.onnx_bytes())(x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-5)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="other files"):
+        read_onnx(path.read_bytes())
+
+
+@pytest.mark.parametrize("opset", [6, 24])
+def test_other_operator_sets_are_refused(opset):
+    with pytest.raises(InputError, match=f"operator set {opset}, so export it with one of 7 to 23"):
+        read_onnx(network([node("Relu")], [None, 4], opset=opset))
+
+
+def test_what_nothing_makes_is_refused():
+    with pytest.raises(InputError, match="reads 'nothing', which nothing before makes"):
+        read_onnx(network([node("Add", "x nothing")], [None, 4]), check=False)
+
+
+def test_attributes_and_inputs_that_no_lowering_looks_at_are_refused(monkeypatch):
+    with pytest.raises(InputError, match="attribute 'odd' that the standard does not give"):
+        read_onnx(network([node("Relu", odd=1)], [None, 4]), check=False)
+    with pytest.raises(InputError, match="2 inputs"):
+        read_onnx(network([node("Relu", "x x")], [None, 4]), check=False)
+    monkeypatch.setitem(onnx_ops.table(), "LeakyRelu", lambda b, c: c.array(0))
+    read_onnx(network([node("LeakyRelu")], [None, 4]), check=False)
+    with pytest.raises(InputError, match="attribute 'alpha', which is not read"):
+        read_onnx(network([node("LeakyRelu", alpha=0.5)], [None, 4]), check=False)
+    monkeypatch.setitem(onnx_ops.table(), "PRelu", lambda b, c: c.array(0))
+    with pytest.raises(InputError, match="an input 1, which is not read"):
+        read_onnx(network([node("PRelu", "x s")], [None, 4], {"s": np.float32([0.5])}), check=False)
 
 
 def test_a_session_refuses_what_is_no_network(tmp_path):

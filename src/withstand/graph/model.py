@@ -139,7 +139,9 @@ def with_weights_inside(path: Path) -> bytes:
     import onnx
     from onnx.external_data_helper import uses_external_data
 
+    from withstand.graph.onnx_file import tensors
+
     bare = onnx.load(str(path), load_external_data=False)
-    if not any(uses_external_data(tensor) for tensor in bare.graph.initializer):
+    if not any(uses_external_data(tensor) for tensor in tensors(bare.graph)):
         return path.read_bytes()
     return onnx.load(str(path)).SerializeToString()

@@ -1,5 +1,6 @@
 """ONNX files as messages, before anything is made of them. Loads no torch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 def parse_onnx(source: bytes | Path) -> "onnx.ModelProto":
     """The network of a file or of its bytes. Raises InputError where there is no file, or it holds none."""
     import onnx
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+    from onnx.external_data_helper import uses_external_data
 
     what = "These bytes are" if isinstance(source, bytes) else f"'{source}' is"
     if isinstance(source, Path) and not source.is_file():
@@ -21,11 +22,20 @@ def parse_onnx(source: bytes | Path) -> "onnx.ModelProto":
         proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
     except Exception as error:
         raise InputError(f"{what} not a readable ONNX network, so export the model again ({error}).") from error
-    if isinstance(source, bytes) and any(uses_external_data(tensor) for tensor in _get_all_tensors(proto)):
+    if isinstance(source, bytes) and any(uses_external_data(tensor) for tensor in tensors(proto.graph)):
         raise InputError(f"{what} an ONNX network with weights in other files, so give the file itself.")
     if not proto.graph.node and not proto.graph.output:
         raise InputError(f"{what} not an ONNX network, so export the model with torch.onnx.export.")
     return proto
+
+
+def tensors(graph: "onnx.GraphProto") -> "Iterator[onnx.TensorProto]":
+    """All that a graph stores: its weights, and what its nodes and their graphs hold."""
+    yield from graph.initializer
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from tensors(inner)
 
 
 def sizes(proto: "onnx.ModelProto") -> tuple[set[int], set[int]]:
