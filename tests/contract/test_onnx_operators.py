@@ -124,6 +124,7 @@ def test_every_attribute_and_optional_input_has_a_case(name):
     for op in sorted(tables()[name]):
         for opset in versions(op):
             form = defs.get_schema(op, opset, "")
-            wanted = set(form.attributes) | {i.name for i in form.inputs if i.option.name == "Optional"}
+            optional = defs.OpSchema.FormalParameterOption.Optional
+            wanted = set(form.attributes) | {i.name for i in form.inputs if i.option == optional}
             told = {s for case in CASES[op] if opset in case.versions() for s in case.settings(opset)}
             assert wanted <= told, f"no case of {op} in operator set {opset} sets {sorted(wanted - told)}"

@@ -201,7 +201,8 @@ def _attributes(node: "onnx.NodeProto", schema: "OpSchema") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for attribute in node.attribute:
         name, form = attribute.name, schema.attributes.get(attribute.name)
-        if form is None or name in found or attribute.ref_attr_name or form.type.value != attribute.type:
+        kind = None if form is None else form.type.value  # pyright: ignore[reportAttributeAccessIssue]
+        if kind != attribute.type or name in found or attribute.ref_attr_name:
             raise Refused(f"has an attribute {name!r} that the standard does not give it")
         value = helper.get_attribute_value(attribute)
         found[name] = value.decode() if isinstance(value, bytes) else value
@@ -227,7 +228,7 @@ def _types(schema: "OpSchema", kinds: Sequence[str], outputs: int) -> list[str]:
     for index, kind in enumerate(kinds):
         form = schema.inputs[min(index, len(schema.inputs) - 1)]
         if not kind:
-            if form.option.name == "Single":
+            if form.option.name == "Single":  # pyright: ignore[reportAttributeAccessIssue]
                 raise Refused(f"lacks its input {index}")
             continue
         if kind not in form.types or bound.setdefault(form.type_str, kind) != kind:

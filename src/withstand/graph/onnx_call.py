@@ -27,7 +27,8 @@ class Attributes(Mapping[str, Any]):
         forms = schema.attributes
         self._defaults = {n: _plain(f.default_value) for n, f in forms.items() if f.default_value.type}
         self._seen: set[str] = set()
-        unknown = [a.name for a in node.attribute if a.name not in forms or forms[a.name].type.value != a.type]
+        kinds = {name: form.type.value for name, form in forms.items()}  # pyright: ignore[reportAttributeAccessIssue]
+        unknown = [a.name for a in node.attribute if kinds.get(a.name) != a.type]
         if unknown or len(self._given) < len(node.attribute):
             name = (unknown or [node.attribute[-1].name])[0]
             raise Unsupported(f"has an attribute '{name}' that the standard does not give it")
@@ -68,7 +69,7 @@ class Call:
             if not least <= len(names) <= most:
                 raise Unsupported(f"has {len(names)} {what}")
         for form, name in zip(schema.inputs, node.input):
-            if form.option.name == "Single" and not name:
+            if not name and form.option.name == "Single":  # pyright: ignore[reportAttributeAccessIssue]
                 raise Unsupported(f"lacks its input '{form.name}'")
         self.op, self.version, self.outputs, self.named = node.op_type, schema.since_version, outputs, len(node.output)
         self.attrs = Attributes(node, schema)

@@ -28,7 +28,7 @@ case("LeakyRelu", (1, 5))
 for alpha in (0.0, 0.3, 1.0, 1.5, -0.5):
     case("LeakyRelu", (1, 5), alpha=alpha)
 case("PRelu", (1, 3, 2), slope=normal(3, 1))
-case("PRelu", (1, 3, 2), slope=np.float32([0.2]))
+case("PRelu", (1, 3, 2), slope=np.array([0.2], float))
 case("PRelu", (1, 3, 2), slope=normal(1, 3, 2))
 for op in ("Elu", "Celu"):
     case(op, (1, 5))
@@ -47,9 +47,9 @@ case("Gelu", (1, 5), approximate="tanh")
 for exponent in (0.5, 1.0, 2.0, 3.0, -1.0, 0.0):
     case("Pow", (1, 4), Y=np.float32(exponent), low=0.2)
 case("Pow", (1, 4), Y=np.int64(3), since=12)
-case("Pow", (1, 4), Y=np.float32([2.0] * 4))
-case("Pow", (1, 4), Y=np.float32([1.0, 2.0, 3.0, 2.0]), refused=("reader",))
-case("Pow", (1, 4), X=np.float32([2.5]), at="Y")
+case("Pow", (1, 4), Y=np.array([2.0] * 4, float))
+case("Pow", (1, 4), Y=np.array([1.0, 2.0, 3.0, 2.0], float), refused=("reader",))
+case("Pow", (1, 4), X=np.array([2.5], float), at="Y")
 
 case("Clip", (1, 6))
 for low, high in ((-0.5, 0.5), (0.0, None), (None, 0.25), (0.0, 6.0), (0.5, 0.5)):

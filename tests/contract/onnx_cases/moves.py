@@ -91,13 +91,13 @@ for mode in ("DCR", "CRD"):
 case("DepthToSpace", (1, 8, 2, 3), blocksize=2)
 case("SpaceToDepth", (1, 2, 4, 6), blocksize=2)
 
-SCALES, SIZES = np.float32([1, 1, 2, 1.5]), whole(1, 2, 5, 7)
+SCALES, SIZES = np.array([1, 1, 2, 1.5], float), whole(1, 2, 5, 7)
 IMAGE = (1, 2, 3, 4)
 for mode in ("nearest", "linear"):
     case("Resize", IMAGE, scales=SCALES, mode=mode)
     case("Resize", IMAGE, sizes=SIZES, mode=mode)
     case("Upsample", IMAGE, scales=[1.0, 1.0, 2.0, 2.0], mode=mode, until=8)
-    case("Upsample", IMAGE, scales=np.float32([1, 1, 2, 2]), mode=mode, since=9)
+    case("Upsample", IMAGE, scales=np.array([1, 1, 2, 2], float), mode=mode, since=9)
 case("Resize", IMAGE, scales=SCALES)
 case("Resize", IMAGE, roi=np.zeros(0, np.float32), scales=SCALES)
 case("Resize", IMAGE, scales=SCALES, mode="cubic", cubic_coeff_a=-0.5)
@@ -106,8 +106,11 @@ for place in ("asymmetric", "align_corners", "pytorch_half_pixel"):
     case("Resize", IMAGE, scales=SCALES, mode="linear", coordinate_transformation_mode=place)
 for rounding in ("floor", "ceil", "round_prefer_ceil"):
     case("Resize", IMAGE, scales=SCALES, nearest_mode=rounding)
-case("Resize", IMAGE, scales=np.float32([1, 1, 0.5, 0.5]), mode="linear", antialias=1)
+case("Resize", IMAGE, scales=np.array([1, 1, 0.5, 0.5], float), mode="linear", antialias=1)
 case("Resize", IMAGE, sizes=whole(5, 7), axes=[2, 3], mode="linear")
 case("Resize", IMAGE, sizes=whole(6, 6), axes=[2, 3], keep_aspect_ratio_policy="not_larger", refused=("reader",))
-CROP = {"coordinate_transformation_mode": "tf_crop_and_resize", "roi": np.float32([0, 0, 0.1, 0.1, 1, 1, 0.8, 0.8])}
+CROP = {
+    "coordinate_transformation_mode": "tf_crop_and_resize",
+    "roi": np.array([0, 0, 0.1, 0.1, 1, 1, 0.8, 0.8], float),
+}
 case("Resize", IMAGE, sizes=SIZES, mode="linear", extrapolation_value=2.0, refused=("reader",), **CROP)

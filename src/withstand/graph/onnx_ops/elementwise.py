@@ -153,7 +153,9 @@ def identity(b: Builder, c: Call) -> Array:
 @lowers("Dropout")
 def dropout(b: Builder, c: Call) -> Array:
     """Where nothing is trained it drops nothing, whatever its ratio and seed."""
-    c.attrs.get("ratio"), c.attrs.get("seed"), c.constant(1)
+    c.constant(1)
+    c.attrs.get("ratio")
+    c.attrs.get("seed")
     training = c.constant(2)
     if training is not None and bool(training.any()):
         raise Unsupported("is exported in training mode, so export the model after model.eval()")
