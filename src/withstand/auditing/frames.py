@@ -1,7 +1,7 @@
 """Records of samples as a table of pandas, where that is installed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 from withstand.core.errors import InputError
@@ -14,7 +14,7 @@ def frame(records: Sequence[Any]) -> Any:
     part: `pgd.margin`. Raises InputError where pandas is not installed.
     """
     try:
-        from pandas import DataFrame
+        from pandas import DataFrame  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "A table needs pandas, which is not installed: pip install 'withstand[frames]', or pip install pandas."
@@ -28,7 +28,7 @@ def row(record: Any) -> dict[str, Any]:
     if isinstance(record, Mapping):
         held = dict(record)
     else:
-        held = asdict(record) if is_dataclass(record) and not isinstance(record, type) else record.model_dump()
+        held = record.model_dump() if hasattr(record, "model_dump") else asdict(record)
     return _flat(held)
 
 
