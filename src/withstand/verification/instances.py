@@ -170,6 +170,7 @@ class _Worker:
             elapsed, used = self.elapsed, self.stop()
             if self.decided is not None:
                 return self._bare(used, "the time was over before it was checked")
+            assert self.instance is not None
             if not self.understood and (refusal := (self.look or Look(self.instance)).refusal()):
                 return self._end(used, "error", elapsed, reason=refusal)
             return self._end(used, "timeout", elapsed, reason="the time was over, in the middle of a step")

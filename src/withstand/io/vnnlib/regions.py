@@ -25,7 +25,7 @@ from withstand.core.box import Box
 from withstand.core.errors import InputError
 from withstand.core.property import Linear
 from withstand.io.vnnlib.decimals import LARGEST, Limit, decimal_within, nearest
-from withstand.io.vnnlib.formula import Asserted, Atom, check_size
+from withstand.io.vnnlib.formula import Asserted, Atom, Variable, check_size
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Region:
         group, weight, offset = self.property.group.tolist(), self.property.weight, self.property.offset
         clauses: list[list[Atom]] = [[] for _ in range(max(group) + 1)]
         for row, number in enumerate(group):
-            weights = {("Y", j): Fraction(w) for j, w in enumerate(weight[row].tolist()) if w}
+            weights: dict[Variable, Fraction] = {("Y", j): Fraction(w) for j, w in enumerate(weight[row].tolist()) if w}
             strict = self.strict is not None and bool(self.strict[row])
             clauses[number].append(Atom(weights, Fraction(float(offset[row])), strict, 0))
         return clauses
