@@ -15,7 +15,7 @@ from withstand.core.harden_records import EpochRecord
 from withstand.core.spatial import Flow
 from withstand.hardening.loader import Loader
 from withstand.hardening.objective import Loss, Model, Objective, build_objective
-from withstand.hardening.progress import Tick
+from withstand.hardening.progress import Progress, Tick
 from withstand.hardening.schedules import WarmUp
 from withstand.hardening.state import State
 from withstand.hardening.step import Diverged, Precision
@@ -331,3 +331,27 @@ def test_the_average_follows_its_formula_and_measures_its_own_statistics() -> No
     assert not torch.allclose(norm.running_mean, made.module[1].running_mean)  # type: ignore[index]
     assert norm.momentum == 0.1
     assert all(torch.equal(value, made.progress.last[key]) for key, value in made.mean.module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [
+        ([(0.0, 0.1, 0.0), (0.0, 0.5, 0.3), (0.0, 0.5, 0.2)], 2),
+        ([(0.0, 0.2, 0.0), (0.0, 0.1, 0.0), (0.0, 0.9, 0.0)], 3),
+        ([(0.4, 0.2, 0.1), (0.4, 0.2, 0.1), (0.3, 0.9, 0.9)], 2),
+        ([(0.1, 0.2, 0.0), (None, 0.9, 0.9), (0.0, 0.9, 0.9)], 1),
+        ([(None, None, None)] * 3, 3),
+    ],
+    ids=["pgd", "clean", "later", "missing", "nothing"],
+)
+def test_ties_go_to_the_next_figure(figures: list[tuple[float | None, float | None, float | None]], best: int) -> None:
+    """Each epoch's interval share, clean and PGD accuracy; the best by interval bounds, then PGD, then clean."""
+    at = Progress()
+    for number, (interval, clean, pgd) in enumerate(figures, 1):
+        record = EpochRecord(
+            epoch=number, step=number, learning_rate=0.1, loss=1.0, interval=interval, clean=clean, pgd=pgd
+        )
+        if at.surpassed_by(record, "interval"):
+            at.best_epoch = number
+        at.close(record)
+    assert at.best_epoch == best

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from withstand.attacks.parts.probing import probe_width, slope
 from withstand.core.evidence import Ask, Loss
-from withstand.core.registry import Count, Positive, attack
+from withstand.core.registry import Count, NonNegative, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.threat import Threat, rowwise
@@ -36,7 +36,7 @@ class NES:
     sigma: Positive = 0.001
     step: Positive = 0.2
     least: Positive = 0.001
-    momentum: float = 0.9
+    momentum: NonNegative = 0.9
     loss: Loss = "margin"
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:

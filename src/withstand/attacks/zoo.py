@@ -12,7 +12,7 @@ from withstand.attacks.parts.probing import points_an_ask, probe_width, several
 from withstand.attacks.parts.weights import Weights
 from withstand.attacks.square import as_images
 from withstand.core.evidence import Ask, Told
-from withstand.core.registry import Count, Positive, attack
+from withstand.core.registry import Count, Natural, Positive, attack
 from withstand.core.rng import RowRandom
 from withstand.core.runner import Access, Search
 from withstand.core.shapes import flattened
@@ -49,7 +49,7 @@ class ZOO:
     width: Positive = 0.001
     weight: Positive = 1.0
     searches: Count = 4
-    side: int = 0
+    side: Natural = 0
     sampling: Literal["importance", "uniform"] = "importance"
 
     def search(self, x0: Tensor, threat: Threat, rng: RowRandom) -> Search:

@@ -1,13 +1,14 @@
 """How far the nearest violation of every sample is, by mixed-integer programs: a proven bound, and a witness."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from withstand.auditing.plan import seconds_of
-from withstand.auditing.question import pose
+from withstand.auditing.question import Question, pose
 from withstand.bounds.support import unboundable
 from withstand.core.arguments import checked
 from withstand.core.budget import Budget
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from withstand.verification.milp.closest import Closest
 
 
+STRETCHES = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+"""By what share a witness is moved further from its sample until it replays."""
+
+
 @dataclass(frozen=True)
 class Distances:
     """Of n samples, in order. samples: each with `bound` (nothing nearer violates the property), `distance` and
-    `witness` (the nearest violation found, inf and None where there is none) and `exact` (both agree up to rounding).
+    `witness` (the nearest violation found that replays in onnxruntime, inf and None where there is none) and `exact`
+    (both agree up to rounding).
     """
 
     n: int
@@ -73,15 +79,37 @@ def closest(
         clock = Budget(seconds)
         norm, domain, n = question.threat.norm, question.threat.domain, len(question.data)
         found = [
-            program.closest(
-                graph,
-                question.x[row : row + 1],
-                question.y[row : row + 1],
-                question.property,
-                norm,
-                domain,
-                clock.share(1 / (n - row)),
+            _replayed(
+                question,
+                row,
+                program.closest(
+                    graph,
+                    question.x[row : row + 1],
+                    question.y[row : row + 1],
+                    question.property,
+                    norm,
+                    domain,
+                    clock.share(1 / (n - row)),
+                ),
             )
             for row in range(n)
         ]
     return Distances(n, found)
+
+
+def _replayed(question: Question, row: int, found: "Closest") -> "Closest":
+    """What was found, with a witness that violates the property in the model and in its replay, in the type that it is
+    deployed in: where that found does not, it is moved on, away from the sample. None where no point so near does."""
+    if found.witness is None:
+        return found
+    x0, y = question.x[row : row + 1], question.y[row : row + 1]
+    low, high = question.threat.domain
+    step = found.witness.to(x0) - x0
+    free = replace(question.threat, radius=torch.inf)
+    for stretch in STRETCHES:
+        x = (x0 + (1 + stretch) * step).clamp(low, high)
+        with torch.no_grad():
+            asked = [question.property.margin(ask(x), y) for ask in (question.model, question.replay) if ask]
+        if all(float(margin) <= 0 for margin in asked):
+            return replace(found, witness=x, distance=max(found.bound, float(free.distance(x0, x))))
+    return replace(found, witness=None, distance=math.inf, exact=False)

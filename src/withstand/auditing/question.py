@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from withstand.auditing.sides import settle
 from withstand.core.errors import InputError
-from withstand.core.property import Property
+from withstand.core.property import NotClass, Property
 from withstand.core.records import Check
 from withstand.core.threat import Threat
 from withstand.core.threat_text import parse_threat
@@ -106,6 +106,9 @@ def pose(
         samples = arrange(samples.of_type(loaded.dtype), loaded.input_shape)
         _check_outputs(loaded, property)
         samples = into_domain(_targets(samples, whole, loaded, property), threat)
+        if isinstance(property, NotClass) and samples.labelled:
+            samples = _of_other_classes(samples, property.target)
+        check_size(threat, samples.x[:1])
         threat = replace(threat, fine=loaded.dtype == torch.float64)
         loaded.module.eval()
         loaded.to(where)
@@ -123,6 +126,18 @@ def _on_the_data(model: Model, x: Tensor) -> Model:
     except Exception:
         return model
     return model if differs == model.differs else replace(model, differs=differs)
+
+
+def _of_other_classes(data: Data, target: int) -> Data:
+    """The samples that a class may not be told of: those of the class itself are no question."""
+    rows = (data.y != target).nonzero().squeeze(1)
+    if len(rows) == len(data):
+        return data
+    if len(rows) == 0:
+        raise InputError(f"All samples are of class {target} itself; give some of other classes.")
+    note = f"{len(data) - len(rows)} samples are of class {target} itself and are left out: they are to be told so."
+    ids = [data.ids[row] for row in rows.tolist()]
+    return replace(data, x=data.x[rows], y=data.y[rows], ids=ids, notes=(*data.notes, note))
 
 
 @contextmanager
@@ -193,3 +208,10 @@ def with_classes(data: Data, whole: Data, model: Model, outputs: int, needed: bo
         check_first_class(whole, outputs)
     check_labels(data, outputs)
     return data
+
+
+def check_size(threat: Threat, x: Tensor) -> None:
+    """Raise InputError where a threat is larger than anything that inputs such as x [1, *shape] can be changed by."""
+    told = threat.oversize(x) if threat.anchored else None
+    if told is not None:
+        raise InputError(f"The threat {threat} cannot be meant: {told}.")

@@ -69,12 +69,12 @@ def attack(
     if json:
         print_json(result.to_json())
     else:
-        _print(result, train)
+        _print(result, train, property)
     if result.ended_by == "interrupt":
         raise typer.Exit(130)
 
 
-def _print(result: "Attacked", train: str | None) -> None:
+def _print(result: "Attacked", train: str | None, property: str) -> None:
     columns = ("attack", "attacked accuracy", "median distance", "forward passes", "gradients", "seconds")
     rows = [
         (name, percent(a.attacked_accuracy), a.median_distance, a.queries, a.gradients, a.seconds)
@@ -82,7 +82,11 @@ def _print(result: "Attacked", train: str | None) -> None:
     ]
     print_table(columns, rows)
     typer.echo("")
+    from withstand.core.tally import named_right
+
     typer.echo(f"Clean accuracy {percent(result.clean_accuracy)}; {_upper(result)}")
+    if property.startswith("not-class"):
+        typer.echo(f"When clean, {percent(named_right(result.samples))} of the samples are told their own class.")
     if result.ended_by == "interrupt" and result.run_dir is not None:
         from withstand.reporting.run import read_run
         from withstand.reporting.words import incomplete

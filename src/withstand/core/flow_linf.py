@@ -34,6 +34,12 @@ class FlowLinf(Moves):
         """The largest size of the flow and of the noise at radius 1."""
         return self.tau, self.eps
 
+    def oversize(self, x0: Tensor) -> str | None:
+        low, high = self.domain
+        if self.eps * self.radius > high - low:
+            return f"noise of {high - low:g} is already the whole domain [{low:g}, {high:g}]; give less"
+        return self._flow.oversize(x0)
+
     @property
     def _flow(self) -> Flow:
         return Flow(self.tau * self.radius, self.domain, scale=self.scale)

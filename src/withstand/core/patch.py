@@ -56,6 +56,13 @@ class Patch(Sparse):
     def widest(self, x0: Tensor) -> float:
         return max(n / side for n, side in zip(self.maps(x0).shape[2:], self.window, strict=True))
 
+    def oversize(self, x0: Tensor) -> str | None:
+        tall, wide = self.maps(x0).shape[2:]
+        sides = self._sides(self.radius)
+        if math.inf in sides or (sides[0] <= tall and sides[1] <= wide):
+            return None
+        return f"the images have {tall}x{wide} pixels; give a window that lies in them"
+
     def maps(self, x: Tensor) -> Tensor:
         return as_images(x)
 

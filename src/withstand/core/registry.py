@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.metadata
+import math
 import pkgutil
 import re
 from collections.abc import Callable
@@ -139,7 +140,12 @@ def build(kind: str, text: str) -> Any:
             raise InputError(f"{kind} {name!r} has no parameter {key.strip()!r}; {hint}")
         given[key.strip()] = value.strip()
     try:
-        return TypeAdapter(cls).validate_python(given)
+        made = TypeAdapter(cls).validate_python(given)
+        for field in given:
+            value = getattr(made, field)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{kind} {name!r}: {field}={given[field]!r} cannot be meant; give a finite number.")
+        return made
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")

@@ -43,6 +43,10 @@ class Flow(Moves):
 
     norm = "flow"
 
+    def oversize(self, x0: Tensor) -> str | None:
+        side = max(as_images(x0).shape[2:])
+        return f"the picture ends after {side} pixels; give a smaller flow" if self.radius > side else None
+
     def start(self, x0: Tensor) -> Tensor:
         _, height, width = image_shape(x0.shape[1:])
         return x0.new_zeros(len(x0), 2, height, width)
@@ -101,6 +105,14 @@ class Spatial(Moves):
     def limits(self) -> tuple[float, float, float]:
         """The largest amount of each part of a move at radius 1."""
         return self.degrees, self.pixels, self.pixels
+
+    def oversize(self, x0: Tensor) -> str | None:
+        side = max(as_images(x0).shape[2:])
+        if self.degrees * self.radius > 180:
+            return "a turn by 180 degrees is the largest there is; give at most so many"
+        if self.pixels * self.radius > side:
+            return f"a shift by {side} pixels leaves nothing of the picture; give a smaller one"
+        return None
 
     @property
     def fill(self) -> float:

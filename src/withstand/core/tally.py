@@ -119,3 +119,8 @@ def attack_figures(samples: Sequence[SampleRecord], attack: str, nearest: bool) 
         cpu_seconds=sum(record.cpu_seconds for record in records),
         seconds=sum(record.seconds for record in records),
     )
+
+
+def named_right(samples: Sequence[SampleRecord]) -> float | None:
+    """The share of samples whose class the model names right when clean, whatever the property asks; None of none."""
+    return sum(sample.predicted == sample.label for sample in samples) / len(samples) if samples else None

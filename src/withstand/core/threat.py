@@ -1,5 +1,6 @@
 """Threats: the set of inputs allowed around x0, with all that attacks and proofs need to know of it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -91,6 +92,17 @@ class Threat(ABC):
     def widest(self, x0: Tensor) -> float | None:
         """The radius at which the threat is the whole domain for inputs such as x0 [B, *shape]; None: there is none."""
         return None
+
+    def oversize(self, x0: Tensor) -> str | None:
+        """Why the radius is beyond all that can be done to inputs such as x0 [B, *shape]; None where it is not."""
+        widest = self.widest(x0)
+        if widest is None or math.isinf(self.radius) or self.radius <= widest * (1 + 1e-6):
+            return None
+        low, high = self.domain
+        return (
+            f"a radius of {widest:.4g} is already the whole domain [{low:g}, {high:g}]; "
+            "give a smaller one, or the domain that the data is in"
+        )
 
     @property
     def reach(self) -> float:

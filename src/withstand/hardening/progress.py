@@ -60,6 +60,16 @@ class Progress:
         self.batch += self.replay == 0
         return self.batch == batches
 
+    def surpassed_by(self, record: EpochRecord, judge: str) -> bool:
+        """Whether an epoch is at least as good as the best so far: by the figure `judge`, on ties by PGD accuracy, then
+        by clean accuracy; of equals the later one. A figure that was not measured is below all others."""
+        if self.best_epoch is None:
+            return True
+        best = next(one for one in self.history if one.epoch == self.best_epoch)
+        figures = (judge, "pgd", "clean")
+        now, before = ([-1.0 if (got := getattr(e, f)) is None else got for f in figures] for e in (record, best))
+        return now >= before
+
     def close(self, record: EpochRecord) -> None:
         """End an epoch."""
         self.history.append(record)

@@ -39,8 +39,9 @@ class Trainer:
     module: from inputs [B, *shape] to logits [B, K]; call `objective.prepare(module)` before making the optimiser.
     state: the threat and the seed. optimiser, scheduler: PyTorch's; `scheduler_every` says when the scheduler steps.
     loader: the training batches. validation: samples, apart from training and test data, whose accuracy, by
-    `objective.judged_by`, chooses the best epoch (None: the last is the best). ramp: the radius over the epochs, such
-    as `withstand.hardening.schedules.WarmUp` (None: whole from the start). accumulate, clip, precision: see
+    `objective.judged_by` and on ties PGD and clean accuracy, chooses the best epoch (None: the last is the best).
+    ramp: the radius over the epochs, such as `withstand.hardening.schedules.WarmUp` (None: whole from the start).
+    accumulate, clip, precision: see
     `withstand.hardening.step.Stepper`. average: decay of a running average of the weights (None: none), which is then
     what is validated and kept. guard: against catastrophic overfitting (None: none); it looks at objectives that have a
     radius, where it is whole. recipe: what else a checkpoint must agree with, by name. folder: where `checkpoint.pt`,
@@ -158,9 +159,10 @@ class Trainer:
         at.last = frozen(evaluated.state_dict())
         finding = self._finding(record)
         at.previous = record.pgd if self.state.ramp == 1.0 else None
-        score = getattr(record, base_of(self.objective).judged_by)
-        if finding is None and (score is None or at.best_score is None or score > at.best_score):
-            at.best, at.best_score, at.best_pgd, at.best_epoch = at.last, score, record.pgd, record.epoch
+        judge = base_of(self.objective).judged_by
+        if finding is None and at.surpassed_by(record, judge):
+            at.best, at.best_pgd, at.best_epoch = at.last, record.pgd, record.epoch
+            at.best_score = getattr(record, judge)
         if self.scheduler is not None and self.scheduler_every == "epoch":
             self.scheduler.step()
         at.close(record)

@@ -5,7 +5,7 @@ import shlex
 from typing import Literal
 
 from withstand.core.records import Alarm, Plan, Summary
-from withstand.core.tally import executed_words
+from withstand.core.tally import executed_words, named_right
 from withstand.reporting.run import Run, parse_ball
 
 DASH = "\N{EN DASH}"
@@ -84,7 +84,14 @@ def duration(seconds: float) -> str:
 
 
 def headline(run: Run) -> str:
-    """The run in one plain sentence."""
+    """The run in one plain sentence; where a class is not to be told, another says how often the right one is."""
+    right = named_right(run.samples) if run.record.plan.property.startswith("not-class") else None
+    if right is None:
+        return _said(run)
+    return f"{_said(run)} When clean, {percent(right, len(run.samples))} of them are told their own class."
+
+
+def _said(run: Run) -> str:
     s = run.summary
     if s is None:
         return f"At {run.threat}, no sample is finished yet."
