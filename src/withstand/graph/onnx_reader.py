@@ -57,7 +57,7 @@ def read_onnx(source: str | Path | bytes, check: bool = True, name: str | None =
         notes = (f"onnxruntime cannot run '{name}' in its type, so {by} stands in for it.",)
     shapes = graph.input_shape, graph.output_shape
     if differs is not None:
-        module = Runtime(with_weights_inside(path) if path is not None else source)
+        module = Runtime(source if isinstance(source, bytes) else with_weights_inside(Path(source)))
         return Model(name, graph, module, *shapes, source=path, differs=differs, notes=notes)
     return Model(name, graph, graph, *shapes, source=path, notes=notes, takes=graph.dtype)
 
@@ -198,7 +198,7 @@ def _works_in_half(proto: "onnx.ModelProto", name: str) -> str | None:
     """Why a network is not its graph of float32: values that depend on the input are rounded to half precision."""
     from onnx import TensorProto
 
-    half = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    half = {int(TensorProto.FLOAT16): "float16", int(TensorProto.BFLOAT16): "bfloat16"}
     types = [one.type.tensor_type.elem_type for one in proto.graph.input]
     for node in proto.graph.node:
         types += [a.i for a in node.attribute if node.op_type == "Cast" and a.name == "to"]

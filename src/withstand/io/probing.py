@@ -60,8 +60,8 @@ def _kind(value: object) -> str:
 
 
 def _arrangements(x: Tensor) -> list[Tensor]:
-    shape = tuple(x.shape[1:])
-    found = [shape]
+    shape: tuple[int, ...] = tuple(x.shape[1:])
+    found: list[tuple[int, ...]] = [shape]
     if len(shape) == 3:
         moved = (shape[2], shape[0], shape[1])
         found = [moved, shape] if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) else [shape, moved]
