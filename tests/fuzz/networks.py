@@ -196,11 +196,8 @@ class Maker:
         wide, bias = self.draw.randint(1, 2), torch.randn(2, generator=self.normal)
         if self.draw.random() < 0.3:
             weight = self.number(x.shape[1], wide, *kernel, scale=0.7)
-            extra = [0] * len(kernel)
-            none = [(0, 0)] * len(kernel)
-            return products.convolve_transposed(
-                self.b, x, weight, bias[:wide], pads=none, extra=extra, groups=1, **common
-            )
+            common |= {"pads": [(0, 0)] * len(kernel), "extra": [0] * len(kernel)}
+            return products.convolve_transposed(self.b, x, weight, bias[:wide], groups=1, **common)
         weight = self.number(wide, x.shape[1], *kernel, scale=0.7)
         return products.convolve(self.b, x, weight, bias[:wide], pads=pads, groups=1, **common)
 
