@@ -17,6 +17,7 @@ from withstand.auditing.single import in_float64
 from withstand.auditing.stages import patiently
 from withstand.auditing.universal import without_first
 from withstand.checker.check import check as check_certificate
+from withstand.checker.check import holds_as_run
 from withstand.checker.file import load
 from withstand.checker.reading import read_network
 from withstand.core.arguments import checked
@@ -89,7 +90,7 @@ def check(
         failures += [] if plan.draws > 1 else _clean(samples, question)
         certified = [sample for sample in proved if sample.certificate is not None]
         failures += _certificates(folder.path, certified, question)
-        failures += _executions([sample for sample in proved if sample.executed], question)
+        failures += _executions(folder.path, [sample for sample in proved if sample.executed], question)
         failures += _proofs(record, [sample for sample in proved if sample.certificate is None], question)
     return Rechecked(len(samples), len(claims), len(proved), len(certified), failures)
 
@@ -222,8 +223,9 @@ def _certificates(folder: Path, certified: list[SampleRecord], question: Questio
             yield f"Sample {sample.id} is recorded as proved in {sample.grade}, its certificate has another grade."
 
 
-def _executions(samples: list[SampleRecord], question: Question) -> Iterator[str]:
-    """Whether the bounds of proofs said to hold for the network as it is run exceed its rounding errors."""
+def _executions(folder: Path, samples: list[SampleRecord], question: Question) -> Iterator[str]:
+    """Whether proofs said to hold for the network as it is run do so: by bounds above its rounding errors, or by
+    certificates."""
     graph, where = question.model.graph, {sample_id: row for row, sample_id in enumerate(question.data.ids)}
     samples = [sample for sample in samples if sample.id in where and sample.bound is not None]
     if graph is None or not samples:
@@ -233,8 +235,17 @@ def _executions(samples: list[SampleRecord], question: Question) -> Iterator[str
     own = Execution(graph, question.property)
     radii = own.radii(question.x[rows], question.y[rows], question.threat.pick(rows, question.x), bounds)
     for sample, radius in zip(samples, radii.tolist(), strict=True):
-        if sample.bound is not None and radius >= sample.bound:
+        if sample.bound is None or radius < sample.bound:
+            continue
+        if sample.certificate is None or not _as_run(folder / sample.certificate, question):
             yield f"The proof of sample {sample.id} is said to hold for the network as it is run, but may not."
+
+
+def _as_run(certificate: Path, question: Question) -> bool:
+    try:
+        return question.onnx is not None and holds_as_run(load(certificate), read_network(question.onnx))
+    except InputError:
+        return False
 
 
 def _proofs(record: RunRecord, proved: list[SampleRecord], question: Question) -> Iterator[str]:

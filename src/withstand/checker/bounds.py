@@ -97,7 +97,7 @@ class Bounder:
             else:
                 behind = np.ones(len(parts), bool) if stale is None else stale < layer
                 values[step.source] = walk.bound(step, values[step.source], targets, behind)
-                values[step.out] = step.function.image(*values[step.source])
+                values[step.out] = self.sizes.image(step, *values[step.source])
                 layer += 1
             if learning:
                 for value in {step.out} if isinstance(step, Affine) else {step.source, step.out}:

@@ -72,6 +72,16 @@ def check(certificate: Certificate | str | PathLike[str], network: Network | str
         return _checked(certificate, network, began)
 
 
+def holds_as_run(certificate: Certificate, network: Network) -> bool:
+    """Whether a certificate that holds for real arithmetic also proves its question of the network as it is run in its
+    own float type, the rounding errors of every sum and activation included. False says only that this is not shown.
+
+    Raises InputError when one of them cannot be used.
+    """
+    machine = network.as_run
+    return machine is not None and conclude(walk(certificate, machine), time.perf_counter()).holds
+
+
 def _checked(
     certificate: Certificate | str | PathLike[str], network: Network | str | PathLike[str] | bytes, began: float
 ) -> Report:

@@ -110,7 +110,7 @@ class Kinked:
         return np.where(x < 0, self.left, self.right) * x
 
     @cached_property
-    def _exact(self) -> bool:
+    def exact(self) -> bool:
         """Whether values are exact: both slopes are -1, 0 or 1."""
         return all(bool(np.isin(slope, (-1, 0, 1)).all()) for slope in (self.left, self.right))
 
@@ -121,7 +121,7 @@ class Kinked:
     def image(self, low: Array, high: Array) -> tuple[Array, Array]:
         ends = self.value(low), self.value(high)
         below, above = np.minimum(*ends), np.maximum(*ends)
-        if not self._exact:
+        if not self.exact:
             below, above = below - 4 * UNIT * np.abs(below), above + 4 * UNIT * np.abs(above)
         inside = self.undecided(low, high)
         return np.where(inside, np.minimum(below, 0.0), below), np.where(inside, np.maximum(above, 0.0), above)

@@ -4,16 +4,17 @@ What is proved is a statement about the function of *real* numbers that the ONNX
 numbers stored in the file, taken exactly, and its sums, products, exponentials and square roots have no rounding. Where
 the checker has to compute a weight itself (a batch normalisation's scale / sqrt(variance + epsilon), a division), the
 map counts the roundings of doing so and they become slack like all others. A runtime that computes the network in
-float32 rounds, and may differ from that function in the last digits.
+float32 rounds, and may differ from that function in the last digits: `Network.as_run` bounds what it computes.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from withstand.checker.functions import Function
+from withstand.checker.machine import REAL, Machine
 from withstand.checker.maps import Map
 
 Array = np.ndarray
@@ -56,6 +57,8 @@ class Network:
 
     sizes: coordinates of each value. A *neuron* is a coordinate of an activation's source; neurons are numbered through
     all activations in the order of the file, each activation's in row-major order of the ONNX tensor without its batch.
+    machine: the arithmetic that bounds are to hold for. own: that of the float type of the file's values; None where
+    they have several.
     """
 
     steps: tuple[Step, ...]
@@ -64,6 +67,13 @@ class Network:
     input_name: str
     input_shape: tuple[int, ...]
     digest: str
+    machine: Machine = REAL
+    own: Machine | None = None
+
+    @property
+    def as_run(self) -> "Network | None":
+        """The network in its own arithmetic, where it has one."""
+        return None if self.own is None else replace(self, machine=self.own)
 
     @property
     def inputs(self) -> int:

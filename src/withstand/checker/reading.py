@@ -10,6 +10,7 @@ import numpy as np
 
 from withstand.checker.folding import folded
 from withstand.checker.functions import Function
+from withstand.checker.machine import MACHINES
 from withstand.checker.maps import Identity, Map, Take
 from withstand.checker.network import Activation, Affine, Network, Step, digest_of
 from withstand.checker.node import KINDS, Node, Refused, Value, kind_of
@@ -78,7 +79,10 @@ class Reading:
         if self.stated not in (self.kinds[self.output_name], ""):
             raise InputError(f"The network's output is stated as {self.stated}, which it is not, so export it again.")
         shape = self.input_shape
-        return Network(tuple(self.steps), tuple(self.sizes), output.number, self.input_name, shape, digest)
+        kinds = set(self.kinds.values())
+        own = MACHINES[kinds.pop()] if len(kinds) == 1 else None
+        steps, sizes = tuple(self.steps), tuple(self.sizes)
+        return Network(steps, sizes, output.number, self.input_name, shape, digest, own=own)
 
     def affine(self, parts: Sequence[tuple[Value, Map]], bias: Array | None, shape: tuple[int, ...]) -> Value:
         """The sum of maps of values, plus a bias of this shape (or one that broadcasts to it)."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from withstand.checker.maps import Identity, Take
-from withstand.checker.network import Affine, Network
+from withstand.checker.network import Activation, Affine, Network
 from withstand.checker.rounding import INFLATE, LARGE, TINY, UNIT, gamma, middle
 
 Array = np.ndarray
@@ -23,6 +23,7 @@ class Sizes:
         self.magnitude: dict[int, Array] = {}
         self.backward: dict[int, Array] = {}
         self.forward: dict[int, Array] = {}
+        self._made = {step.out: step for step in network.activations}
         self._direct = {step.source for step in network.activations if step.source in network.images}
 
     def seen(self, value: int, low: Array, high: Array) -> None:
@@ -33,6 +34,10 @@ class Sizes:
         self.magnitude[value] = np.where(found <= LARGE, found, np.inf)
         if value in self._direct:
             self.backward[value] = 2 * UNIT * INFLATE * self.magnitude[value]
+        made = self._made.get(value)
+        if made is not None and self.network.machine.rounds(made.function):
+            error = self.network.machine.values(made.function, self.magnitude[value]) * INFLATE
+            self.backward[value] = self.backward.get(value, 0.0) + error
 
     def affine(self, step: Affine) -> None:
         """Prepare the vectors of an affine step from the magnitudes of its sources."""
@@ -46,8 +51,17 @@ class Sizes:
             back += gamma(map.roundings_backward) * part
             most = max(most, map.roundings_forward)
         self.magnitude[step.out] = whole * INFLATE + TINY
-        self.backward[step.out] = (back + 2 * UNIT * whole) * INFLATE + TINY
-        self.forward[step.out] = gamma(most + len(step.sources) + 4) * whole * INFLATE + TINY
+        machine = self.network.machine.sums(most + len(step.sources), whole)
+        if _exact(step):
+            machine = np.zeros(1)
+        self.backward[step.out] = (back + 2 * UNIT * whole + machine) * INFLATE + TINY
+        self.forward[step.out] = (gamma(most + len(step.sources) + 4) * whole + machine) * INFLATE + TINY
+
+    def image(self, step: Activation, low: Array, high: Array) -> Interval:
+        """Bounds of an activation's value over boxes [K, n] of its source, as a machine computes it."""
+        below, above = step.function.image(low, high)
+        error = self.network.machine.values(step.function, np.maximum(np.abs(below), np.abs(above)))
+        return below - error, above + error
 
     def interval(self, step: Affine, values: dict[int, Interval]) -> Interval:
         """Bounds of an affine step over boxes [K, n] of its sources."""
@@ -64,6 +78,11 @@ class Sizes:
             radius = radius + absolute.forward(spread) * (1 + 2 * gamma(map.roundings_forward + 4))
         bias = 0.0 if step.bias is None else step.bias
         radius = radius + self.forward[step.out]
-        if step.bias is None and all(isinstance(map, Identity | Take) for map in step.maps) and len(step.maps) == 1:
+        if _exact(step):
             return low, high
         return low + bias - radius, high + bias + radius
+
+
+def _exact(step: Affine) -> bool:
+    """Whether a step only moves numbers."""
+    return step.bias is None and len(step.maps) == 1 and isinstance(step.maps[0], Identity | Take)

@@ -57,16 +57,29 @@ def check(
         raise typer.Exit(1)
 
 
+AS_RUN = {
+    True: "It holds for the network as it is run in its float type too, rounding errors included.",
+    False: "It speaks of real arithmetic: the rounding errors of the network as it is run may exceed its margin.",
+}
+"""What is said of a certificate that holds."""
+
+
 def _certificate(path: Path, model: str | None, data: str | None, json: bool) -> None:
     from withstand.checker.check import check as check_certificate
+    from withstand.checker.check import holds_as_run
+    from withstand.checker.file import load
 
     if model is None or data is not None:
         raise InputError(f"{path} is a file; to check it as a certificate name its network, as in --model net.onnx.")
-    report = check_certificate(path, _network(model))
+    network, certificate = _network(model), load(path)
+    report = check_certificate(certificate, network)
+    executed = report.holds and holds_as_run(certificate, network)
     if json:
-        print_json(report.to_json())
+        print_json({**report.to_json(), "executed": executed})
     else:
         typer.echo(report.sentence if report.holds else typer.style("fail", fg="red") + f"  {report.sentence}")
+        if report.holds:
+            typer.echo(AS_RUN[executed])
     if not report.holds:
         raise typer.Exit(1)
 

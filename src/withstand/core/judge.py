@@ -160,6 +160,7 @@ class Judge:
         self.bounded_by = [""] * len(x0)
         self.domains, self.waiting = [0] * len(x0), [0] * len(x0)
         """Parts of each row's threat that the last search has bounded, and those it has still to split."""
+        self._as_run: set[int] = set()
         self._radius: dict[int, float] = {}
         """How far the margin of a row as the network is run may lie from the real one, where it was asked."""
         self.disagreements: list[tuple[int, str]] = []
@@ -200,7 +201,11 @@ class Judge:
         """See `Verdict.executed`."""
         if self.status[row] is not Status.PROVED or self.arithmetic is None:
             return None
-        return self.radius(row) < float(self.bound[row])
+        return row in self._as_run or self.radius(row) < float(self.bound[row])
+
+    def holds_as_run(self, row: int) -> None:
+        """Hear that a checked certificate proves a row for the network as it is run."""
+        self._as_run.add(row)
 
     def radius(self, row: int) -> float:
         """How far the row's margin, as the network is run, may lie from that of real arithmetic over its threat."""

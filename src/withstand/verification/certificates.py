@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from withstand.checker.check import holds_as_run
 from withstand.checker.file import save
 from withstand.core.evidence import Grade, Lower
 from withstand.core.judge import Judge
@@ -34,6 +35,8 @@ def certify_row(judge: Judge, row: int, proof: Proof) -> Certified:
         bound = max(min(found.report.least) - proof.rows.threshold, LEAST)
         method = judge.method[row] or ""
         judge.hear(Lower(torch.tensor([row]), torch.tensor([bound], dtype=torch.float64), Grade.LEAVES), method)
+        if judge.executed(row) is False and holds_as_run(found.certificate, proof.network):
+            judge.holds_as_run(row)
     return found
 
 
