@@ -41,7 +41,7 @@ def settle(property: Property, model: Model, x: Tensor, y: Tensor) -> tuple[Prop
     seen = f"they range from {low:.4g} to {high:.4g}"
     end = None if model.graph is None else unit_end(model.graph)
     within = low >= 0 and high <= 1
-    best: Reading = max(right, key=lambda name: (right[name], name)) if within else "logits"
+    best: Reading = "probabilities" if within and right.get("probabilities", -1.0) >= right["logits"] else "logits"
     taken: Reading = property.outputs or ("probabilities" if end else best)
     settled = replace(property, outputs=taken)
     told = f"The outputs are read as {taken} with the threshold {settled.edge:g}"

@@ -4,6 +4,7 @@ import math
 import os
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Archive:
             raise InputError(damaged) from None
 
 
-def _header(file: zipfile.ZipExtFile) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type that an npy file declares. Raises ValueError where it is none."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
