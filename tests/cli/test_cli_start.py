@@ -62,7 +62,7 @@ def test_every_verb_and_option_is_explained(verb: str, withstand: Command) -> No
 def test_every_verb_is_a_function_of_the_library() -> None:
     import withstand
 
-    assert set(withstand.__all__) == {*VERBS, "closest", "lipschitz_constants", "bpda", "out", "other"}
+    assert set(withstand.__all__) == {*VERBS, "closest", "lipschitz_constants", "bpda", "factory", "out", "other"}
     assert all(callable(getattr(withstand, verb)) for verb in VERBS)
 
 
