@@ -58,7 +58,7 @@ def test_every_class_as_a_target_hands_back_one_input_a_sample(lab: Lab, tmp_pat
 
 
 def test_moves_hand_back_pictures() -> None:
-    found = withstand.attack("digits-cnn", "digits", "spatial:1,10", ["rotate-translate"], limit=6)
+    found = withstand.attack("digits-cnn", "digits", "spatial:30,2", ["rotate-translate"], limit=6)
     assert found.x.shape == (6, 1, 8, 8)
     with torch.no_grad():
         answers = withstand_model()(found.x).argmax(1)

@@ -12,6 +12,7 @@ from withstand.core.sides import Binary, MultiLabel
 from withstand.graph.capture import capture
 from withstand.graph.onnx_writer import write_onnx
 from withstand.io.margins import answer, margin
+from withstand.io.written import Written
 
 THREAT = "linf:0.01"
 
@@ -187,7 +188,7 @@ def test_replay_knows_both_sides(property: Binary) -> None:
     for value in (-1.0, 0.2, 0.4, 0.7):
         for y in (0, 1):
             outputs, target = torch.tensor([[value]]), torch.tensor([y])
-            told = margin(str(property), outputs[0].numpy(), target.numpy())
+            told = margin(Written(str(property), "a witness"), outputs[0].numpy(), target.numpy())
             assert told == pytest.approx(float(property.margin(outputs, target)[0]))
             assert answer(str(property), outputs[0].numpy()) == int(property.answer(outputs)[0])
             rows = property.rows(target, 1)

@@ -203,7 +203,7 @@ def test_additions_join_those_of_a_recipe_in_memory(few: str, tmp_path: Path) ->
         (("--recipe", "ibp", "--threat", "l2:0.5"), "linf"),
         (("--unlabelled", "few.npz[x_test,y_test]", "--recipe", "pgd"), "label"),
         (("--rate", "1e30"), "lower"),
-        (("--rate", "nan"), "positive"),
+        (("--rate", "nan"), "must be a number"),
         (("--rate", "-1"), "positive"),
         (("--with", "awp", "--with", "awp:gamma=1"), "twice"),
         (("--unlabelled", "few.npz[x_tset]", "--recipe", "trades"), "did you mean 'x_test'"),

@@ -115,7 +115,7 @@ def test_more_outputs_than_are_looked_at_have_no_pairs():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(InputError, match="There is no norm 'l0' for Lipschitz constants; choose l2, linf or l1"):
+    with pytest.raises(InputError, match="The argument norm must be 'l2' or 'linf' or 'l1', not 'l0'"):
         withstand.lipschitz_constants("digits-cnn", "l0")  # type: ignore[arg-type]
     graph = Graph([Node("z", "exp", ("x",))], {}, input="x", output="z", input_shape=(2,), output_shape=(2,))
     with pytest.raises(InputError, match="'exp' at node 'z' has no Lipschitz constant over all inputs"):

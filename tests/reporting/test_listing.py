@@ -77,7 +77,10 @@ def test_a_run_folder_lists_itself(home: Path, name: str) -> None:
     assert run.path == str(home / name)
 
 
-def test_statistics_stand_in_a_column_of_their_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_stand_in_a_column_of_their_own(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
     assert main(["ls", str(home)]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert " ".join(head.split()) == "run kind model threat state n clean certified attacked smoothed"

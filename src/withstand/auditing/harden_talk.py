@@ -1,11 +1,12 @@
 """What a training tells its caller while it runs. The training itself prints nothing."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from withstand.core.harden_records import EpochRecord
 from withstand.hardening.progress import Tick
 
 
+@runtime_checkable
 class Talk(Protocol):
     """Whoever wants to hear."""
 

@@ -68,7 +68,8 @@ def _fit(value: Any, form: Any) -> tuple[bool, Any]:
         return _listed(value, get_args(form)[0])
     if origin is Callable:
         return callable(value), value
-    if isinstance(origin, type) and not getattr(origin, "_is_protocol", False):
+    shape_alone = getattr(origin, "_is_protocol", False) and not getattr(origin, "_is_runtime_protocol", False)
+    if isinstance(origin, type) and not shape_alone:
         return isinstance(value, origin), value
     return origin is PathLike and isinstance(value, PathLike), value
 
