@@ -281,3 +281,30 @@ def test_malformed_constants_are_refused_in_one_sentence(field):
     else:
         tensor.data_type = 77
     refused(model, "malformed")
+
+
+def declared(nodes: list[onnx.NodeProto], **constants: object) -> bytes:
+    """A network that declares more than it holds."""
+    given = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    ends = [helper.make_tensor_value_info("x", 1, [1, 2]), helper.make_tensor_value_info("y", 1, None)]
+    made = helper.make_graph(nodes, "big", ends[:1], ends[1:], given)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+
+
+ADDED = helper.make_node("Add", ["x", "c"], ["y"])
+DOUBLED = [helper.make_node("Concat", [f"d{k}"] * 2, [f"d{k + 1}"], axis=1) for k in range(40)]
+BIG = {
+    "ConstantOfShape": ([helper.make_node("ConstantOfShape", ["s"], ["c"]), ADDED], {"s": [10**6, 10**6]}),
+    "Tile": ([helper.make_node("Tile", ["a", "s"], ["c"]), ADDED], {"a": np.ones((1, 2), "f"), "s": [10**6, 10**6]}),
+    "Range": ([helper.make_node("Range", ["a", "s", "b"], ["c"]), ADDED], {"a": 0, "s": 10**13, "b": 1}),
+    "Expand": ([helper.make_node("Expand", ["x", "s"], ["y"])], {"s": [10**6, 10**6, 2]}),
+    "Pad": ([helper.make_node("Pad", ["x", "s"], ["y"])], {"s": [0, 10**11, 0, 10**11]}),
+    "Concat": ([helper.make_node("Identity", ["x"], ["d0"]), *DOUBLED, helper.make_node("Relu", ["d40"], ["y"])], {}),
+}
+
+
+@pytest.mark.parametrize("op", BIG)
+def test_what_declares_too_much_is_refused_before_it_is_made(op):
+    nodes, constants = BIG[op]
+    with pytest.raises(InputError, match=r"makes [\d,]+ numbers, more than"):
+        read_network(declared(nodes, **constants))

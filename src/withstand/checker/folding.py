@@ -1,10 +1,11 @@
 """What a network computes from constants alone: shapes mostly. Only what is exact is computed."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from withstand.checker.node import Node, Refused, Value
+from withstand.checker.node import Node, Refused, Value, sized
 from withstand.checker.onnx_file import array_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,25 @@ def folded(node: Node) -> list[Array] | None:
     whole = node.op in WHOLE and all(a.dtype.kind in "biu" for a in feeds.values())
     if node.op not in EXACT and not whole:
         raise Refused("computes a constant, which would have to be rounded; fold constants when exporting")
+    sized([_declared(node.op, list(feeds.values()))])
     return _run(node.everything(), node.version, feeds)
+
+
+def _declared(op: str, given: list[Array]) -> int:
+    """How many numbers an operator makes of constants."""
+    if op == "ConstantOfShape":
+        return math.prod(int(i) for i in given[0].ravel())
+    if op == "Tile":
+        return given[0].size * math.prod(int(i) for i in given[1].ravel())
+    if op == "Range":
+        start, limit, step = (int(i) for i in given)
+        return max(0, -(-(limit - start) // step)) if step else 0
+    if op == "Concat":
+        return sum(i.size for i in given)
+    try:
+        return math.prod(np.broadcast_shapes(*(i.shape for i in given)))
+    except ValueError as error:
+        raise Refused("has inputs whose shapes do not fit") from error
 
 
 def _stated(node: Node) -> Array:

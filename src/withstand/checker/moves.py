@@ -1,11 +1,12 @@
 """ONNX operators that move numbers about, as steps of the checker's networks."""
 
+import math
 from itertools import accumulate
 
 import numpy as np
 
 from withstand.checker.maps import Take
-from withstand.checker.node import Node, Refused, Value, axis_of
+from withstand.checker.node import Node, Refused, Value, axis_of, sized
 from withstand.checker.reading import Reading, reads
 
 
@@ -69,7 +70,9 @@ def cut(r: Reading, n: Node) -> Value:
 
 @reads("Gather")
 def gather(r: Reading, n: Node) -> Value:
-    return r.moved(n.value(), np.take(r.places(n.value()), n.needed(1), axis=n.attr("axis")))
+    places, index = r.places(n.value()), n.needed(1)
+    sized([places.size, index.size])
+    return r.moved(n.value(), np.take(places, index, axis=n.attr("axis")))
 
 
 @reads("Expand")
@@ -109,6 +112,7 @@ def pad(r: Reading, n: Node) -> Value:
     widths = [(0, 0)] * places.ndim
     for axis, before, after in zip(axes, pads, pads[len(axes) :]):
         widths[axis] = (before, after)
+    sized([size + sum(width) for size, width in zip(places.shape, widths, strict=True)])
     index = np.pad(places, widths, constant_values=-1)
     padded, filled = r.moved(n.value(), index), n.number(2, "value") or 0.0
     return padded if filled == 0 else r.plus(padded, np.where(index < 0, filled, 0.0))
@@ -119,6 +123,7 @@ def concat(r: Reading, n: Node) -> Value:
     given = n.inputs
     shapes = [i.shape for i in given if i is not None]
     axis = axis_of(n.attr("axis"), len(shapes[0]))
+    sized([sum(math.prod(shape) for shape in shapes)])
     blank = [np.full(shape, -1) for shape in shapes]
     parts, bias = [], []
     for k, one in enumerate(given):

@@ -5,6 +5,7 @@ operator set means, says which inputs and attributes there are, of which types, 
 out; and an attribute or input that the checker's own function did not look at is refused, unless it is the default.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,19 @@ KINDS = {1: "tensor(float)", 11: "tensor(double)"}
 """The types that a value which depends on the network's input may have, by their numbers in the standard."""
 
 
+MOST = 2**25
+"""Numbers that a value or a constant may hold; what declares more is refused before it is made."""
+
+
 class Refused(Exception):
     """An operator is used in a way that is not supported; the message ends the sentence `The operator ...`."""
+
+
+def sized(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape, if a value of it is small enough to be made. Raises Refused otherwise."""
+    if math.prod(shape) > MOST:
+        raise Refused(f"makes {math.prod(shape):,} numbers, more than {MOST:,}")
+    return tuple(shape)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Reads ONNX files into the checker's networks."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from withstand.checker.functions import Function
 from withstand.checker.machine import MACHINES
 from withstand.checker.maps import Identity, Map, Take
 from withstand.checker.network import Activation, Affine, Network, Step, digest_of
-from withstand.checker.node import KINDS, Node, Refused, Value, kind_of
+from withstand.checker.node import KINDS, MOST, Node, Refused, Value, kind_of, sized
 from withstand.checker.onnx_file import content, ends, opset_of, parse, weights
 from withstand.core.errors import InputError
 
@@ -86,6 +87,7 @@ class Reading:
 
     def affine(self, parts: Sequence[tuple[Value, Map]], bias: Array | None, shape: tuple[int, ...]) -> Value:
         """The sum of maps of values, plus a bias of this shape (or one that broadcasts to it)."""
+        sized(shape)
         flat = None if bias is None else np.broadcast_to(bias, shape).astype(np.float64).ravel()
         sources = tuple(value.number for value, _ in parts)
         self.steps.append(Affine(self._new(int(np.prod(shape))), sources, tuple(m for _, m in parts), flat))
@@ -102,6 +104,7 @@ class Reading:
     def moved(self, value: Value, index: Array) -> Value:
         """Coordinates of a value, by their flat index (-1: the number 0), in the shape of the index."""
         size = self.sizes[value.number]
+        sized(index.shape)
         if index.size == size and (index.ravel() == np.arange(size)).all():
             return Value(value.number, index.shape)
         return self.affine([(value, Take(index.ravel(), size))], None, index.shape)
@@ -134,6 +137,8 @@ class Reading:
         shape = (max(1, dims[0]), *dims[1:]) if dims else ()
         if min(shape, default=1) < 1:
             raise InputError("Only the batch may be of open size, so export the network with fixed sizes.")
+        if math.prod(shape) > MOST:
+            raise InputError(f"The network's input has {math.prod(shape):,} numbers; the checker takes up to {MOST:,}.")
         return shape
 
     def _read(self, node: "onnx.NodeProto") -> None:
