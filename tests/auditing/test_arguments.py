@@ -138,6 +138,7 @@ def test_the_sentence_names_the_argument_and_what_it_must_be() -> None:
 
 @pytest.mark.parametrize("listed", [list, tuple, np.array])
 def test_numbers_of_numpy_are_numbers(listed: Callable[..., Any]) -> None:
-    told = withstand.attack("digits-cnn", (X, Y), "linf:0.01", ["noise"], limit=np.int64(2), radii=listed([0.01, 0.02]))
+    limit: Any = np.int64(2)
+    told = withstand.attack("digits-cnn", (X, Y), "linf:0.01", ["noise"], limit=limit, radii=listed([0.01, 0.02]))
     assert told.n == 2
     assert [point["radius"] for point in told.curve or []] == [0.01, 0.02]

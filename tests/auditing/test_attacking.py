@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lab import THREAT, Lab
+from measured import measured
 from torch import Tensor, nn
 
 import withstand
@@ -30,7 +31,9 @@ def test_a_run_folder_holds_all_and_resumes(lab: Lab, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()
     samples = RunFolder(run).read_samples()
     hits = [(text, one) for s in samples for text, one in s.attacks.items() if one.refuted]
-    assert len(hits) == sum(round((told.clean_accuracy - a.attacked_accuracy) * 30) for a in told.attacks.values())
+    assert len(hits) == sum(
+        round((told.clean_accuracy - measured(a.attacked_accuracy)) * 30) for a in told.attacks.values()
+    )
     assert withstand.replay(run / str(hits[0][1].witness)).reproduced
     rechecked = withstand.check(run)
     assert rechecked.ok, rechecked.failures
@@ -127,7 +130,7 @@ def test_a_random_model_is_judged_by_the_majority(lab: Lab) -> None:
     data = (lab.x, lab.y)
     sure = withstand.attack(noisy, data, THREAT, ["pgd:steps=10"], limit=20, eot=5)
     plain = withstand.attack(lab.module, data, THREAT, ["pgd:steps=10"], limit=20)
-    assert abs(sure.attacked_accuracy - plain.attacked_accuracy) <= 0.25
+    assert abs(measured(sure.attacked_accuracy) - measured(plain.attacked_accuracy)) <= 0.25
     with pytest.raises(InputError, match="at least one draw"):
         withstand.attack(noisy, data, THREAT, eot=0)
 
@@ -137,7 +140,7 @@ def test_a_surrogate_is_seen_in_place_of_the_model(lab: Lab) -> None:
     assert same.refuted == own.refuted
     torch.manual_seed(1)
     other = attacked(lab, ["pgd:steps=10"], surrogate=nn.Linear(64, 10))
-    assert other.attacked_accuracy >= own.attacked_accuracy
+    assert measured(other.attacked_accuracy) >= measured(own.attacked_accuracy)
     with pytest.raises(InputError, match="maps 64 to 4 outputs, the model 64 to 10; give one with the same"):
         attacked(lab, surrogate=nn.Linear(64, 4))
     with pytest.raises(InputError, match="surrogate cannot be used: The model does not run on samples of 64"):
@@ -171,12 +174,12 @@ def test_the_nearest_violation_decides_by_its_distance() -> None:
 def test_a_curve_falls_and_shares_its_work(lab: Lab) -> None:
     told = attacked(lab, ["pgd:steps=10"], radii=[0.03, 0.06, 0.12, 0.3])
     assert told.curve is not None
-    shares = [point["attacked_accuracy"] for point in told.curve]
+    shares = [measured(point["attacked_accuracy"]) for point in told.curve]
     assert [point["radius"] for point in told.curve] == [0.03, 0.06, 0.12, 0.3]
     assert shares == sorted(shares, reverse=True)
     assert shares[1] == told.attacked_accuracy
     alone = attacked(lab, ["pgd:steps=10"], threat="linf:0.03")
-    assert shares[0] <= alone.attacked_accuracy + 0.1
+    assert shares[0] <= measured(alone.attacked_accuracy) + 0.1
     with pytest.raises(InputError, match="must be positive numbers"):
         attacked(lab, radii=[0.1, -1])
 
@@ -186,7 +189,7 @@ def test_every_class_in_turn_is_the_target(lab: Lab, tmp_path: Path) -> None:
     free = attacked(lab, ["pgd:steps=10"], threat="linf:0.15", limit=12)
     assert sorted(told.targets, key=int) == [str(i) for i in range(10)]
     assert told.clean_accuracy == free.clean_accuracy
-    assert abs(told.attacked_accuracy - free.attacked_accuracy) <= 0.2
+    assert abs(measured(told.attacked_accuracy) - measured(free.attacked_accuracy)) <= 0.2
     assert sum(target.n for target in told.targets.values()) == 9 * round(12 * told.clean_accuracy)
     assert len(withstand.ls(tmp_path)) == 10
 
@@ -201,9 +204,9 @@ def test_several_labels_and_the_k_largest(lab: Lab) -> None:
     y = (lab.module(lab.x) > 0).long()
     told = withstand.attack(lab.module, (lab.x, y), THREAT, ["pgd:steps=10"], property="multi-label", limit=20)
     assert told.clean_accuracy == 1.0
-    assert told.attacked_accuracy < 1.0
+    assert measured(told.attacked_accuracy) < 1.0
     wide = [attacked(lab, ["pgd:steps=10"], threat="linf:0.15", property=f"top-k:{k}") for k in (1, 3)]
-    assert wide[0].attacked_accuracy <= wide[1].attacked_accuracy
+    assert measured(wide[0].attacked_accuracy) <= measured(wide[1].attacked_accuracy)
     with pytest.raises(
         InputError, match="several labels are a row of 0 and 1 a sample, one for each of the 10 outputs"
     ):
@@ -222,7 +225,7 @@ def test_a_model_without_gradients_is_told_so(lab: Lab) -> None:
 
 def test_8_bit_witnesses_are_pictures_that_replay(tmp_path: Path) -> None:
     told = withstand.attack("digits-cnn", "digits", "linf:40/255@u8", ["pgd:steps=10"], limit=6, out=tmp_path)
-    assert told.attacked_accuracy < 1.0
+    assert measured(told.attacked_accuracy) < 1.0
     picture = next(tmp_path.glob("witnesses/*.png"))
     assert withstand.replay(picture).reproduced
     assert withstand.check(tmp_path).ok

@@ -1,6 +1,7 @@
 """Labels by name: a class that is missing shifts no label, whatever form the labels have."""
 
 import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -21,6 +22,10 @@ NAMES = ("ant", "bee", "cat", "dog")
 
 class Level(nn.Module):
     """Names the class k of K for a grey image of level k / K, in [0, 1]."""
+
+    at: torch.Tensor
+    class_names: Sequence[str]
+    class_to_idx: Mapping[str, int]
 
     def __init__(self, classes: int) -> None:
         super().__init__()

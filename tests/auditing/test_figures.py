@@ -1,6 +1,7 @@
 """The figures of a run against closed forms."""
 
 import pytest
+from measured import measured
 
 from withstand.auditing.figures import curve, summarise
 from withstand.core.records import SampleRecord, Seconds
@@ -48,5 +49,8 @@ def test_no_sample_says_nothing() -> None:
 
 def test_the_curve_counts_proofs_outwards_and_witnesses_inwards() -> None:
     samples = [sample(0, "proved", certified=0.2), sample(1, "refuted", attacked=0.1), sample(2, "invalid")]
-    points = [(p.radius, round(p.certified * 3), round(p.attacked * 3)) for p in curve(samples, [0.3, 0.05, 0.1, 0.2])]
+    points = [
+        (p.radius, round(p.certified * 3), round(measured(p.attacked) * 3))
+        for p in curve(samples, [0.3, 0.05, 0.1, 0.2])
+    ]
     assert points == [(0.05, 1, 2), (0.1, 1, 1), (0.2, 1, 1), (0.3, 0, 1)]

@@ -295,9 +295,12 @@ def test_every_verb_takes_int8_modules(verb, tmp_path):
 def test_weights_of_int8_layers_are_read():
     first, second = load_model(int8(), (4,)), load_model(int8(), (4,))
     assert first.digest() == second.digest()
+    assert isinstance(second.module, nn.Sequential)
+    layer = second.module[0]
+    assert isinstance(layer, torch.ao.nn.quantized.dynamic.Linear)
     with torch.no_grad():
-        weight, bias = second.module[0]._weight_bias()
-        second.module[0].set_weight_bias(weight, bias * torch.nan)
+        weight, bias = layer._weight_bias()
+        layer.set_weight_bias(weight, bias * torch.nan)
     assert first.digest() != second.digest()
     with pytest.raises(InputError, match="NaN"):
         second.check_weights()

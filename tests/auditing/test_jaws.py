@@ -5,6 +5,7 @@ import tempfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measured import measured
 from torch import nn
 
 import withstand
@@ -78,8 +79,8 @@ def test_no_proof_meets_a_violation_and_every_witness_is_one(seed: int, norm: tu
         samples = {sample.id: sample for sample in RunFolder(out).read_samples()}
         points = {i: load_witness(f"{out}/{s.witness}").x for i, s in samples.items() if s.witness}
     assert [samples[i].status for i in (0, 1)] == ["invalid", "invalid"]
-    assert result.certified_accuracy <= result.attacked_accuracy <= result.clean_accuracy == (ROWS - 2) / ROWS
-    assert all(point.certified <= point.attacked for point in result.curve)
+    assert result.certified_accuracy <= measured(result.attacked_accuracy) <= result.clean_accuracy == (ROWS - 2) / ROWS
+    assert all(point.certified <= measured(point.attacked) for point in result.curve)
     broken = violated(net, x, y, threat)
     for i, sample in samples.items():
         assert not (sample.status == "proved" and bool(broken[i]))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from measured import measured
 
 import withstand
 from withstand.auditing.audit import Audit
@@ -23,7 +24,7 @@ def test_wk17a_first_images(shared: Path, tmp_path: Path) -> None:
     result = run(shared, tmp_path, 20, quick)
     assert result.certified_accuracy == 0.95
     assert result.attacked_accuracy in (0.95, 1.0)
-    assert result.population_interval.low < PUBLISHED < result.population_interval.high
+    assert result.population_interval.low < PUBLISHED < measured(result.population_interval.high)
 
 
 @pytest.mark.slow
@@ -39,6 +40,6 @@ def test_wk17a_closes_the_jaws(shared: Path, tmp_path: Path) -> None:
     )
     result = run(shared, tmp_path, 1000, patient)
     assert result.certified_accuracy == result.attacked_accuracy == 0.943
-    assert result.population_interval.low < PUBLISHED < result.population_interval.high
+    assert result.population_interval.low < PUBLISHED < measured(result.population_interval.high)
     assert result.alarms == []
     assert withstand.check(tmp_path).ok

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lab import PLAN, THREAT, Lab, N
+from measured import measured
 
 import withstand
 from withstand.auditing.audit import Audit
@@ -49,9 +50,9 @@ def test_an_undisturbed_run_closes_the_jaws(whole: tuple[Audit, Path]) -> None:
     counts = result.counts
     assert counts.proved + counts.refuted + counts.unknown + counts.invalid == N
     assert min(counts.proved, counts.refuted) > 5
-    assert result.certified_accuracy == counts.proved / N <= result.attacked_accuracy <= result.clean_accuracy
+    assert result.certified_accuracy == counts.proved / N <= measured(result.attacked_accuracy) <= result.clean_accuracy
     assert result.population_interval.low < result.certified_accuracy
-    assert result.population_interval.high > result.attacked_accuracy
+    assert measured(result.population_interval.high) > measured(result.attacked_accuracy)
     assert json.loads((folder / "run.json").read_text())["state"] == "complete"
     assert len(list((folder / "witnesses").glob("*.npz"))) == counts.refuted
 
@@ -59,12 +60,12 @@ def test_an_undisturbed_run_closes_the_jaws(whole: tuple[Audit, Path]) -> None:
 def test_the_curve_is_monotone_and_holds_the_jaws(whole: tuple[Audit, Path]) -> None:
     points = whole[0].curve
     assert len(points) == 3
-    assert all(point.certified <= point.attacked for point in points)
-    assert all(a.certified >= b.certified and a.attacked >= b.attacked for a, b in pairwise(points))
+    assert all(point.certified <= measured(point.attacked) for point in points)
+    assert all(a.certified >= b.certified and measured(a.attacked) >= measured(b.attacked) for a, b in pairwise(points))
     middle = next(point for point in points if point.radius == 0.06)
     assert (middle.certified, middle.attacked) == (whole[0].certified_accuracy, whole[0].attacked_accuracy)
     assert points[0].certified > middle.certified
-    assert points[-1].attacked < middle.attacked
+    assert measured(points[-1].attacked) < measured(middle.attacked)
 
 
 @pytest.mark.parametrize("moment", ["event:15", pytest.param("fsync:5", marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lab import THREAT, Lab
+from measured import measured
 from torch import nn
 
 import withstand
@@ -36,13 +37,13 @@ def test_both_sides_meet_at_the_exact_distance(linear) -> None:
         assert (proved.status[i] == "proved") >= robust[i]
         assert attacked.refuted[i] >= broken[i]
         assert not (attacked.refuted[i] and proved.status[i] == "proved")
-    assert proved.certified_accuracy <= attacked.attacked_accuracy <= attacked.clean_accuracy == 1.0
+    assert proved.certified_accuracy <= measured(attacked.attacked_accuracy) <= attacked.clean_accuracy == 1.0
 
 
 def test_the_worst_case_is_pointwise(lab: Lab) -> None:
     result = withstand.attack(lab.onnx, lab.npz, THREAT, ["noise:draws=3", "fgsm", "pgd"], limit=40)
     assert list(result.attacks) == ["noise:draws=3", "fgsm", "pgd"]
-    assert result.attacked_accuracy <= min(a.attacked_accuracy for a in result.attacks.values())
+    assert measured(result.attacked_accuracy) <= min(measured(a.attacked_accuracy) for a in result.attacks.values())
     assert result.attacked_accuracy == result.clean_accuracy - sum(result.refuted) / 40
     told = result.to_json()
     assert set(told) == {"n", "clean_accuracy", "attacked_accuracy", "attacks"}

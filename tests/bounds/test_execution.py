@@ -98,7 +98,9 @@ def test_a_graph_is_run_as_it_was_before_simplifications():
     assert made.origin is not None
     assert float(execution_radius(made.origin, *box)) >= 2
     assert "origin" not in dict(made.named_modules())
-    assert copy.deepcopy(made).double().origin.dtype == torch.float32
+    wide = copy.deepcopy(made).double()
+    assert wide.origin is not None
+    assert wide.origin.dtype == torch.float32
     assert made.with_constants(made.constants).origin is None
 
 

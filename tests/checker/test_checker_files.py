@@ -8,6 +8,7 @@ import onnx
 import pytest
 from checker.nets import File, chain
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from withstand.checker.check import check
 from withstand.checker.reading import read_network
@@ -48,7 +49,7 @@ def outside(tensor: onnx.TensorProto) -> onnx.TensorProto:
     """The same constant with its numbers in a file of the working directory."""
     kept = onnx.TensorProto()
     kept.CopyFrom(tensor)
-    onnx.external_data_helper.set_external_data(kept, "weights.bin")
+    set_external_data(kept, "weights.bin")
     kept.ClearField("raw_data")
     return kept
 
@@ -85,7 +86,7 @@ def test_numbers_in_other_files_are_never_read(place: Callable, tmp_path, monkey
     [
         {"value_string": "one"},
         {"value_strings": ["one"]},
-        {"value": helper.make_tensor("w", TensorProto.STRING, [1], [b"one"])},
+        {"value": numpy_helper.from_array(np.array(["one"], object), "w")},
         {
             "sparse_value": helper.make_sparse_tensor(
                 helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]),
@@ -236,10 +237,11 @@ def node_with(change: Callable[[onnx.NodeProto], None], words: str) -> None:
 
 def test_attributes_and_inputs_that_the_standard_does_not_know_are_refused():
     add = helper.make_attribute
+    named = onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="a")
     node_with(lambda n: n.attribute.append(add("gamma", 2.0)), "attribute 'gamma'")
     node_with(lambda n: n.attribute.append(add("alpha", 2)), "attribute 'alpha'")
     node_with(lambda n: n.attribute.extend([add("alpha", 2.0), add("alpha", 1.0)]), "attribute 'alpha'")
-    node_with(lambda n: n.attribute.append(onnx.AttributeProto(name="alpha", type=1, ref_attr_name="a")), "'alpha'")
+    node_with(lambda n: n.attribute.append(named), "'alpha'")
     node_with(lambda n: n.input.append("x"), "has 4 inputs")
     node_with(lambda n: n.output.append("more"), "has 2 outputs")
     node_with(lambda n: n.input.__setitem__(1, ""), "lacks its input 1")

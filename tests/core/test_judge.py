@@ -270,6 +270,7 @@ def test_a_proof_says_whether_it_holds_for_the_network_as_it_is_run():
     judge.hear(lower(1, 0.01), "crown")
     assert [judge.verdict(row).executed for row in (0, 1)] == [True, False]
     assert judge.verdict(1).status is Status.PROVED
+    assert isinstance(judge.arithmetic, Rounded)
     assert judge.arithmetic.asked == [pytest.approx([0.1, 0.01])]
     assert make().verdict(0).executed is None
 

@@ -146,7 +146,7 @@ def test_attributes_and_inputs_that_no_lowering_looks_at_are_refused(monkeypatch
         read_onnx(network([node("LeakyRelu", alpha=0.5)], [None, 4]), check=False)
     monkeypatch.setitem(onnx_ops.table(), "PRelu", lambda b, c: c.array(0))
     with pytest.raises(InputError, match="an input 1, which is not read"):
-        read_onnx(network([node("PRelu", "x s")], [None, 4], {"s": np.float32([0.5])}), check=False)
+        read_onnx(network([node("PRelu", "x s")], [None, 4], {"s": np.array([0.5], np.float32)}), check=False)
 
 
 def test_a_session_refuses_what_is_no_network(tmp_path):

@@ -26,13 +26,14 @@ def network(nodes, held=None, opset=13) -> bytes:
 
 def loop(rounds: int, body_op: str = "Add", keep: bool = False):
     """A Loop that adds 1 to a number, or joins it with itself, so many times."""
-    step = helper.make_node(
-        body_op, ["v", "v" if body_op == "Concat" else "one"], ["w"], **({"axis": 0} if body_op == "Concat" else {})
-    )
+    if body_op == "Concat":
+        step = helper.make_node(body_op, ["v", "v"], ["w"], axis=0)
+    else:
+        step = helper.make_node(body_op, ["v", "one"], ["w"])
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["cond"], ["cond_out"]),
-            helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.float32([1.0]))),
+            helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.array([1.0], np.float32))),
             step,
         ],
         "body",
@@ -47,19 +48,21 @@ def loop(rounds: int, body_op: str = "Add", keep: bool = False):
         ],
     )
     node = helper.make_node("Loop", ["n", "yes", "start"], ["big"], body=body)
-    return network([node], {"n": np.int64(rounds), "yes": np.array(True), "start": np.float32([0.0])})
+    return network([node], {"n": np.int64(rounds), "yes": np.array(True), "start": np.array([0.0], np.float32)})
 
 
 CASES = {
     "loop": loop(2**62),
     "loop without end": loop(-1),
     "loop that doubles": loop(60, "Concat"),
-    "tile": network([helper.make_node("Tile", ["a", "n"], ["big"])], {"a": np.ones(4, "f4"), "n": np.int64([HUGE])}),
+    "tile": network(
+        [helper.make_node("Tile", ["a", "n"], ["big"])], {"a": np.ones(4, "f4"), "n": np.array([HUGE], np.int64)}
+    ),
     "expand": network(
-        [helper.make_node("Expand", ["a", "n"], ["big"])], {"a": np.ones(1, "f4"), "n": np.int64([HUGE, 3])}
+        [helper.make_node("Expand", ["a", "n"], ["big"])], {"a": np.ones(1, "f4"), "n": np.array([HUGE, 3], np.int64)}
     ),
     "constant of shape": network(
-        [helper.make_node("ConstantOfShape", ["n"], ["big"])], {"n": np.int64([2**20, 2**20])}
+        [helper.make_node("ConstantOfShape", ["n"], ["big"])], {"n": np.array([2**20, 2**20], np.int64)}
     ),
     "range": network(
         [helper.make_node("Range", ["a", "b", "d"], ["r"]), helper.make_node("Cast", ["r"], ["big"], to=1)],
@@ -67,12 +70,14 @@ CASES = {
     ),
     "one-hot": network(
         [helper.make_node("OneHot", ["i", "n", "v"], ["big"])],
-        {"i": np.int64([1, 2]), "n": np.int64(HUGE), "v": np.float32([0, 1])},
+        {"i": np.array([1, 2], np.int64), "n": np.int64(HUGE), "v": np.array([0, 1], np.float32)},
     ),
-    "pad": network([helper.make_node("Pad", ["a", "n"], ["big"])], {"a": np.ones(1, "f4"), "n": np.int64([0, HUGE])}),
+    "pad": network(
+        [helper.make_node("Pad", ["a", "n"], ["big"])], {"a": np.ones(1, "f4"), "n": np.array([0, HUGE], np.int64)}
+    ),
     "resize": network(
         [helper.make_node("Resize", ["a", "", "s"], ["big"])],
-        {"a": np.ones((1, 1, 2, 2), "f4"), "s": np.float32([1, 1, 1e6, 1e6])},
+        {"a": np.ones((1, 1, 2, 2), "f4"), "s": np.array([1, 1, 1e6, 1e6], np.float32)},
     ),
     "outer product": network(
         [helper.make_node("MatMul", ["a", "b"], ["big"])],
@@ -101,8 +106,13 @@ def test_a_constant_that_would_be_huge_is_refused(name: str) -> None:
 def test_small_ones_are_computed() -> None:
     for given in (
         loop(5),
-        network([helper.make_node("Tile", ["a", "n"], ["big"])], {"a": np.full(2, 5, "f4"), "n": np.int64([3])}),
-        network([helper.make_node("Expand", ["a", "n"], ["big"])], {"a": np.full(1, 5, "f4"), "n": np.int64([3, 2])}),
+        network(
+            [helper.make_node("Tile", ["a", "n"], ["big"])], {"a": np.full(2, 5, "f4"), "n": np.array([3], np.int64)}
+        ),
+        network(
+            [helper.make_node("Expand", ["a", "n"], ["big"])],
+            {"a": np.full(1, 5, "f4"), "n": np.array([3, 2], np.int64)},
+        ),
         network([helper.make_node("Concat", ["a"] * 3, ["big"], axis=0)], {"a": np.full(2, 5, "f4")}),
     ):
         graph = read_onnx(given).graph
@@ -113,9 +123,9 @@ def test_small_ones_are_computed() -> None:
 @pytest.mark.parametrize(
     ("op", "held"),
     [
-        ("Tile", {"n": np.int64([1, HUGE])}),
-        ("Expand", {"n": np.int64([1, HUGE, 2])}),
-        ("Pad", {"n": np.int64([0, 0, 0, HUGE])}),
+        ("Tile", {"n": np.array([1, HUGE], np.int64)}),
+        ("Expand", {"n": np.array([1, HUGE, 2], np.int64)}),
+        ("Pad", {"n": np.array([0, 0, 0, HUGE], np.int64)}),
     ],
 )
 def test_values_of_the_network_too(op: str, held: dict) -> None:
@@ -151,7 +161,7 @@ CHANGES = {
     "dims": lambda g: g.initializer[0].dims.append(7),
     "negative dims": lambda g: g.initializer[0].dims.__setitem__(0, -2),
     "huge dims": lambda g: g.initializer[0].dims.__setitem__(0, 2**60),
-    "strings": lambda g: g.initializer[0].CopyFrom(helper.make_tensor("a", TensorProto.STRING, [1], [b"w"])),
+    "strings": lambda g: g.initializer[0].CopyFrom(numpy_helper.from_array(np.array(["w"], object), "a")),
     "sparse": lambda g: g.sparse_initializer.add(dims=[4]).values.CopyFrom(g.initializer[0]),
     "external": external,
     "no producer": lambda g: g.node[0].input.__setitem__(0, "nobody"),

@@ -76,7 +76,7 @@ def a_program(path: Path) -> None:
     torch.export.save(torch.export.export(small().eval(), (torch.zeros(1, 3),)), path)
 
 
-def text(content: str) -> Callable[[Path], None]:
+def text(content: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(content)
 
 

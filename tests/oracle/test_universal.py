@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from measured import measured
 from torch import Tensor, nn
 
 import withstand
@@ -171,8 +172,8 @@ def test_universal_attacks_run_beside_others_on_the_second_half() -> None:
     assert figures.fitted_on == 15
     found = fitted("uap:epochs=3", model, x[:15], Linf(0.1))
     assert math.isclose(figures.fooling_rate, fooling_rate(model, found, x[15:], Linf(0.1)))
-    assert math.isclose(result.attacks["uap:epochs=3"].attacked_accuracy, 1 - figures.fooling_rate)
-    assert result.attacked_accuracy <= result.attacks["uap:epochs=3"].attacked_accuracy
+    assert math.isclose(measured(result.attacks["uap:epochs=3"].attacked_accuracy), 1 - figures.fooling_rate)
+    assert measured(result.attacked_accuracy) <= measured(result.attacks["uap:epochs=3"].attacked_accuracy)
     assert result.to_json()["universal"]["uap:epochs=3"]["epochs"] == 3
     other = attack(model, (x, y), "linf:0.1", ["uap:epochs=3"], train=(x[:15], y[:15]))
     assert other.n == 30

@@ -44,6 +44,7 @@ def test_a_row_too_large_for_the_solver_leaves_the_others_in_their_places():
     )
     solver = Solver(program)
     state = last(solver.least(form(1.0, 0.0)))
+    assert state.dual is not None
     assert state.dual.shape == (3,)
     assert state.bound == pytest.approx(0.8)  # x0 >= 1.5 - x1 and x1 <= 0.7: the row that says x0 <= x1 is left out
     assert last(solver.least(form(0.0, 1.0))).bound == pytest.approx(0.5)

@@ -200,8 +200,8 @@ def test_neurons_are_found_whatever_their_order():
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
     constants = graph.constants
     constants |= {"w0": constants["w0"][order], "b0": constants["b0"][order], "w1": constants["w1"][:, order]}
-    shape = {"input_shape": graph.input_shape, "output_shape": graph.output_shape}
-    other = Graph(list(graph.nodes), constants, input="x", output=graph.output, **shape)
+    nodes, ends = list(graph.nodes), (graph.input_shape, graph.output_shape)
+    other = Graph(nodes, constants, input="x", output=graph.output, input_shape=ends[0], output_shape=ends[1])
     found = numbers(graph, read_network(write_onnx(other)))
     assert found["a0"].tolist() == order.argsort().tolist()
     assert found["a1"].tolist() == list(range(7, 12))

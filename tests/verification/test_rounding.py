@@ -118,17 +118,18 @@ def test_a_record_that_claims_too_much_is_found(tmp_path):
 def test_radii_of_margins_hold_against_sampling():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 4)).eval()
-    model = from_module(module, (6,))
+    graph, wider = (from_module(module, (6,)).graph for _ in range(2))
+    assert graph is not None
+    assert wider is not None
     x0, y, threat = torch.rand(5, 6), torch.tensor([0, 1, 2, 3, 0]), Linf(0.2)
-    own = Execution(model.graph, Argmax())
+    own, wide = Execution(graph, Argmax()), wider.double()
     rough = own.radii(x0, y, threat, torch.full((5,), torch.inf, dtype=torch.float64))
     tight = own.radii(x0, y, threat, torch.zeros(5, dtype=torch.float64))
     assert bool((tight <= rough).all())
     assert bool((tight < rough).any())
-    wide = from_module(module, (6,)).graph.double()
     for _ in range(50):
         x = threat.project(x0, x0 + 0.4 * torch.rand_like(x0) - 0.2)
-        apart = (Argmax().margin(model.graph(x), y).double() - Argmax().margin(wide(x.double()), y)).abs()
+        apart = (Argmax().margin(graph(x), y).double() - Argmax().margin(wide(x.double()), y)).abs()
         assert bool((apart <= tight).all())
 
 

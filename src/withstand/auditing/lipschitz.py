@@ -25,7 +25,7 @@ def lipschitz_constants(
         raise InputError(f"The limit {limit} leaves no sample; give 1 or more.")
     samples = None if data is None else load_data(data, None).head(limit)
     with in_eval_mode(model):
-        loaded = load_model(model, *(() if samples is None else (samples.shape, samples.x)))
+        loaded = load_model(model) if samples is None else load_model(model, samples.shape, samples.x)
         loaded.check_weights()
         if loaded.graph is None or loaded.differs is not None:
             why = loaded.why_no_graph or loaded.differs

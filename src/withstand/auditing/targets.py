@@ -11,7 +11,7 @@ from withstand.auditing.attacked import Attacked, TargetFigures
 from withstand.auditing.order import Order, carry_out
 from withstand.auditing.question import pose
 from withstand.core.errors import InputError
-from withstand.core.records import SampleRecord
+from withstand.core.records import EndedBy, SampleRecord
 from withstand.core.tally import AttackFigures, attack_figures, is_unattacked
 
 ALL = "all-targets"
@@ -77,7 +77,7 @@ def _invalid(sample: SampleRecord, margin: float) -> SampleRecord:
 def _merged(order: Order, parts: dict[int, Attacked], right: list[bool], ids: list[int], classes: int) -> Attacked:
     """The figures over all targets; an upper end is measured where every target's is."""
     whole = len(parts) == classes and not any(is_unattacked(s) for part in parts.values() for s in part.samples)
-    ended = [part.ended_by for part in parts.values() if part.ended_by is not None]
+    ended: list[EndedBy] = [part.ended_by for part in parts.values() if part.ended_by is not None]
     broken = {s.id for part in parts.values() for s in part.samples if s.status == "refuted"}
     n = len(ids)
     return Attacked(

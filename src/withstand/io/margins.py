@@ -71,7 +71,8 @@ def _is_sided(property: str) -> bool:
 
 def _edge(property: str) -> float:
     """The threshold of `binary` or `multi-label`, by its text."""
-    told = dict(part.partition("=")[::2] for part in property.partition(":")[2].split(",") if part)
+    parts = (part.partition("=") for part in property.partition(":")[2].split(",") if part)
+    told = {name: value for name, _, value in parts}
     usual = 0.5 if told.get("outputs") == "probabilities" else 0.0
     return float(told.get("threshold", usual))
 

@@ -122,14 +122,14 @@ def load_witness(path: str | PathLike[str]) -> Witness:
         raise InputError(f"There is no witness file {path}; witnesses lie in the folder `witnesses` of a run.")
     try:
         with Archive(path) as archive:
-            held = {name: archive.array(name) for name in archive.names}
-        form = int(held.pop("form"))
-        typed: dict[str, Any] = {k: str(held.pop(k)) for k in ("property", "norm", "method", "model")}
-        typed |= {k: int(held.pop(k)) for k in ("id", "levels")}
-        typed |= {k: float(held.pop(k)) for k in ("radius", "adversarial", "margin")}
-        typed["limits"] = tuple(held.pop("limits", np.empty(0)).tolist())
-        low, high = held.pop("domain").tolist()
-        witness = Witness(**typed, **held, domain=(low, high))
+            parts: dict[str, Any] = {name: archive.array(name) for name in archive.names}
+        form = int(parts.pop("form"))
+        typed: dict[str, Any] = {k: str(parts.pop(k)) for k in ("property", "norm", "method", "model")}
+        typed |= {k: int(parts.pop(k)) for k in ("id", "levels")}
+        typed |= {k: float(parts.pop(k)) for k in ("radius", "adversarial", "margin")}
+        typed["limits"] = tuple(parts.pop("limits", np.empty(0)).tolist())
+        low, high = parts.pop("domain").tolist()
+        witness = Witness(**typed, **parts, domain=(low, high))
         _check_whole(witness)
         if witness.norm in moves.NORMS:
             moves.check_shape(witness.norm, witness.x0, witness.move, witness.limits)

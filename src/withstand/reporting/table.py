@@ -24,7 +24,7 @@ COLUMNS: list[dict[str, str]] = [
 ]
 
 
-EXECUTED = {True: "holds as run", False: "real arithmetic only"}
+EXECUTED: dict[bool | None, str] = {True: "holds as run", False: "real arithmetic only"}
 """Whether a proof holds for the network as it is run, in the note."""
 
 

@@ -31,7 +31,7 @@ def certify_row(judge: Judge, row: int, proof: Proof) -> Certified:
     """The certificate of a row that the judge holds for proved, made in the time of the budget inside which this is
     called (see `Budget.enforced`); if it holds, the row's proof gets the higher grade."""
     found = certify(proof)
-    if found.report is not None:
+    if found.certificate is not None and found.report is not None:
         bound = max(min(found.report.least) - proof.rows.threshold, LEAST)
         method = judge.method[row] or ""
         judge.hear(Lower(torch.tensor([row]), torch.tensor([bound], dtype=torch.float64), Grade.LEAVES), method)

@@ -59,7 +59,7 @@ class Execution:
     graph: Graph
     property: Property
 
-    @property
+    @cached_property
     def run(self) -> Graph:
         """The network as it is run."""
         return self.graph.origin or self.graph
