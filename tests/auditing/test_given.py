@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.nn.quantized import dynamic
 
 import withstand
 from withstand.auditing.export import export
@@ -297,7 +298,7 @@ def test_weights_of_int8_layers_are_read():
     assert first.digest() == second.digest()
     assert isinstance(second.module, nn.Sequential)
     layer = second.module[0]
-    assert isinstance(layer, torch.ao.nn.quantized.dynamic.Linear)
+    assert isinstance(layer, dynamic.Linear)
     with torch.no_grad():
         weight, bias = layer._weight_bias()
         layer.set_weight_bias(weight, bias * torch.nan)

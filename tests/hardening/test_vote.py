@@ -98,8 +98,10 @@ def test_the_best_epoch_for_a_vote_is_the_best_one_by_the_vote(text: str, tmp_pa
     made.fit()
     history = made.progress.history
     scores = [record.smoothed or 0.0 for record in history]
-    assert made.progress.best_epoch < 6
-    assert scores[made.progress.best_epoch - 1] == max(scores)
+    epoch = made.progress.best_epoch
+    assert epoch is not None
+    assert epoch < 6
+    assert scores[epoch - 1] == max(scores)
     assert made.progress.best_score == max(scores) > scores[-1]
     assert made.validation is not None
     x, y = made.validation.x, made.validation.y
