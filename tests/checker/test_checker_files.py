@@ -310,3 +310,35 @@ def test_what_declares_too_much_is_refused_before_it_is_made(op):
     nodes, constants = BIG[op]
     with pytest.raises(InputError, match=r"makes [\d,]+ numbers, more than"):
         read_network(declared(nodes, **constants))
+
+
+def test_whole_numbers_are_moved_without_a_digit_lost():
+    file, big = File((1, 2), 0), 2**53 + 1
+    for given, fill, less in (([big], 7, [2**53, 7]), ([3], big, [3, 2**53])):
+        padded = file.add("Pad", *[file.constant(np.array(a)) for a in (given, [0, 1], fill)])
+        number = file.add("Cast", file.add("Sub", padded, file.constant(np.array(less))), to=1)
+        network = read_network(file.bytes(file.add("Add", "x", number)))
+        assert network(np.zeros((1, 2)))[0].tolist() == ([1, 0] if given == [big] else [0, 1])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e19, -129.0, 128.0])
+def test_constants_that_whole_numbers_cannot_hold_are_not_cast(number):
+    file = File((1, 1), 0)
+    cast = file.add("Cast", file.add("Cast", file.constant([number]), to=TensorProto.INT8), to=1)
+    with pytest.raises(InputError, match="cannot hold"):
+        read_network(file.bytes(file.add("Add", "x", cast)))
+
+
+def test_values_are_not_rounded_to_a_narrower_type():
+    file = File((1, 1), 0, np.float64)
+    narrow = file.add("Cast", file.add("Cast", "x", to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
+    with pytest.raises(InputError, match="rounds numbers to float32"):
+        read_network(file.bytes(narrow))
+
+
+def test_a_product_of_sizes_along_an_axis_is_a_constant():
+    file = File((1, 2), 0)
+    sizes = file.constant(np.array([[1, 2], [3, 4], [5, 6]]))
+    made = file.add("ReduceProd", sizes, file.constant(np.array([0, 1])), keepdims=0)
+    network = read_network(file.bytes(file.add("Add", "x", file.add("Cast", made, to=1)), opset=18))
+    assert network(np.zeros((1, 2)))[0].tolist() == [720, 720]

@@ -4,7 +4,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checker.nets import File
 from onnx import TensorProto, helper
+from onnxruntime import InferenceSession
 from torch import nn
 
 import withstand
@@ -41,7 +43,8 @@ def bounds(data: bytes, low: np.ndarray, high: np.ndarray, machine: bool) -> tup
     network = network.as_run if machine else network
     assert network is not None
     bounder = Bounder(network, Region(low, high))
-    parts = bounder.refine(bounder.whole())
+    with np.errstate(all="ignore"):
+        parts = bounder.refine(bounder.whole())
     last = network.activations[-1].neurons
     return parts.below[0, last], parts.above[0, last]
 
@@ -137,3 +140,29 @@ def test_library_functions_are_nearer_than_the_room_for_them():
         real = function(x.double()).numpy()
         for found in (theirs, function(x).numpy()):
             assert np.abs(found - real).max() <= LIBRARY * 2.0**-24
+
+
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+def test_numbers_beyond_the_float_type_are_not_bounded(op):
+    """x 1e30 1e30 1e-30 1e-30 is x, and infinite on a machine."""
+    large, small = np.float32(1e30), np.float32(1e-30)
+    file, last = File((1, 1), 0), "x"
+    for factor in (large, large, small, small):
+        last = file.add(op, last, file.constant(factor if op == "Mul" else 1 / factor))
+    data = file.bytes(file.add("Relu", last))
+    one = np.ones(1)
+    for machine in (False, True):
+        low, high = bounds(data, one, one, machine)
+        assert np.isfinite([low, high]).all() == (not machine)
+    assert np.isinf(InferenceSession(data).run(None, {"x": np.ones((1, 1), np.float32)})[0]).all()
+
+
+def test_no_size_cuts_off_what_a_machine_rounds_up():
+    """The bounds of a sum of like numbers are not those of its exact value."""
+    file = File((1, 4096), 0)
+    network = read_network(file.bytes(file.add("MatMul", "x", file.constant(np.ones((4096, 1)))))).as_run
+    assert network is not None
+    one = np.ones(4096)
+    bounder = Bounder(network, Region(one, one))
+    bounder.refine(bounder.whole())
+    assert bounder.sizes.magnitude[network.output][0] >= 4096 * (1 + 4096 * 2.0**-24)

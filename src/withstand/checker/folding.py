@@ -40,7 +40,20 @@ def folded(node: Node) -> list[Array] | None:
     if node.op not in EXACT and not whole:
         raise Refused("computes a constant, which would have to be rounded; fold constants when exporting")
     sized([_declared(node.op, list(feeds.values()))])
+    if node.op == "Cast" and not all(_holds(node.attr("to"), array) for array in feeds.values()):
+        raise Refused("turns a constant into whole numbers that cannot hold it, which machines do differently")
     return _run(node.everything(), node.version, feeds)
+
+
+def _holds(to: int, array: Array) -> bool:
+    """Whether floats become whole numbers of a type by leaving out their digits behind the point."""
+    from onnx import helper
+
+    kind = helper.tensor_dtype_to_np_dtype(to)
+    if array.dtype.kind in "biu" or kind.kind not in "iu":
+        return True
+    limits, wide = np.iinfo(kind), array.astype(np.float64)
+    return bool(((wide > limits.min - 1.0) & (wide < limits.max + 1.0)).all())
 
 
 def _declared(op: str, given: list[Array]) -> int:
@@ -52,6 +65,8 @@ def _declared(op: str, given: list[Array]) -> int:
     if op == "Range":
         start, limit, step = (int(i) for i in given)
         return max(0, -(-(limit - start) // step)) if step else 0
+    if op == "ReduceProd":
+        return given[0].size
     if op == "Concat":
         return sum(i.size for i in given)
     try:

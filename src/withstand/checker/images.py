@@ -4,6 +4,7 @@ import numpy as np
 
 from withstand.checker.maps import Convolution, Dense, Scale, Transposed
 from withstand.checker.maximum import Maximum
+from withstand.checker.node import exact
 from withstand.checker.reading import Array, Node, Reading, Refused, Value, reads
 
 Pair = tuple[int, int]
@@ -114,6 +115,8 @@ def _pooling(n: Node, value: Value) -> Convolution:
     map = Convolution(np.ones((channels, 1, *kernel)), size, stride, pads, dilation, channels)
     if min(map.out_size) < 1:
         raise Refused("has windows larger than its image")
+    if n.attr("auto_pad").startswith("SAME") and set(dilation) != {1}:
+        raise Refused("is padded to the same size with dilations, which runtimes take for different sizes")
     if n.attr("ceil_mode", 0) and map.out_size != _rounded_up(map):
         raise Refused("has windows that reach beyond the padded image (ceil_mode)")
     return map
@@ -206,5 +209,5 @@ def batch_norm(r: Reading, n: Node) -> Value:
     if not (variance >= 0).all() or not (spread > 0).all():
         raise Refused("has a variance below zero")
     centred = r.plus(n.value(), -mean)
-    factor = np.broadcast_to(scale / np.sqrt(spread), centred.shape).ravel()
+    factor = np.broadcast_to(exact(scale / np.sqrt(spread)), centred.shape).ravel()
     return r.plus(r.affine([(centred, Scale(factor, 3))], None, centred.shape), bias)

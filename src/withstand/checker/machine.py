@@ -23,17 +23,21 @@ ROOM = 4
 
 @dataclass(frozen=True)
 class Machine:
-    """unit: the unit roundoff of its float type; 0 is real arithmetic. smallest: what underflow may lose."""
+    """unit: the unit roundoff of its float type; 0 is real arithmetic. smallest: what underflow may lose. largest:
+    beyond it numbers may overflow, after which nothing is known."""
 
     unit: float = 0.0
     smallest: float = 0.0
+    largest: float = np.inf
 
     def sums(self, terms: int, whole: Array) -> Array:
         """How far sums of so many terms, of the sizes `whole` together, may be off."""
         count = terms + ROOM
         share = count * self.unit
         gamma = share / (1 - share) if share < 1 else np.inf
-        return gamma * whole + count * self.smallest if self.unit else np.zeros_like(whole)
+        if not self.unit:
+            return np.zeros_like(whole)
+        return np.where(whole < self.largest, gamma * whole + count * self.smallest, np.inf)
 
     def rounds(self, function: Function) -> bool:
         """Whether values of an activation are rounded."""
@@ -43,7 +47,7 @@ class Machine:
         """How far values of an activation, of these sizes at most, may be off."""
         if not self.rounds(function):
             return np.zeros(1)
-        return LIBRARY * self.unit * np.maximum(size, 1.0) + self.smallest
+        return np.where(size < self.largest, LIBRARY * self.unit * np.maximum(size, 1.0) + self.smallest, np.inf)
 
 
 def _picks(function: Function) -> bool:
@@ -54,5 +58,8 @@ def _picks(function: Function) -> bool:
 REAL = Machine()
 """Arithmetic without roundings."""
 
-MACHINES = {"tensor(float)": Machine(2.0**-24, 2.0**-126), "tensor(double)": Machine(2.0**-53, 2.0**-1022)}
+MACHINES = {
+    "tensor(float)": Machine(2.0**-24, 2.0**-126, 2.0**127),
+    "tensor(double)": Machine(2.0**-53, 2.0**-1022, 2.0**1023),
+}
 """By the type of a network's values."""

@@ -114,8 +114,8 @@ def pad(r: Reading, n: Node) -> Value:
         widths[axis] = (before, after)
     sized([size + sum(width) for size, width in zip(places.shape, widths, strict=True)])
     index = np.pad(places, widths, constant_values=-1)
-    padded, filled = r.moved(n.value(), index), n.number(2, "value") or 0.0
-    return padded if filled == 0 else r.plus(padded, np.where(index < 0, filled, 0.0))
+    padded, filled = r.moved(n.value(), index), n.number(2, "value") or 0
+    return padded if filled == 0 else r.plus(padded, np.where(index < 0, filled, 0))
 
 
 @reads("Concat")

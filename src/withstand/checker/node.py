@@ -69,7 +69,7 @@ class Node:
     """A node with its inputs looked up: values, constants, or None where left out.
 
     version: the operator set in which its operator got the meaning that it has here. outputs: how many are named.
-    kinds: the types of the outputs, "" where only the result tells.
+    given_kinds: the types of the inputs, "" where left out. kinds: of the outputs, "" where only the result tells.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Node:
         self.schema = _schema(node, opset)
         self.version: int = self.schema.since_version
         self._inputs, self._given, self._seen = list(inputs), _attributes(node, self.schema), set[str | int]()
-        self.kinds = _types(self.schema, kinds, self.outputs)
+        self.given_kinds, self.kinds = list(kinds), _types(self.schema, kinds, self.outputs)
 
     def attr(self, name: str, otherwise: Any = None) -> Any:
         """An attribute, else its default, else `otherwise`."""
@@ -136,13 +136,13 @@ class Node:
         return found
 
     def number(self, index: int, name: str) -> float | None:
-        """One number, which newer files have as an input and older ones as an attribute."""
+        """One number, which newer files have as an input and older ones as an attribute; whole ones stay whole."""
         found = self.constant(index)
         if found is None:
             return self.attr(name)
         if found.size != 1:
             raise Refused(f"has {found.size} numbers as its input {index}, where one is needed")
-        return float(found.ravel()[0])
+        return found.ravel()[0].item()
 
     def whole(self, index: int, name: str) -> list[int] | None:
         """Whole numbers that newer files have as an input and older ones as an attribute; None if left out."""

@@ -16,9 +16,11 @@ def same(r: Reading, n: Node) -> Value:
 
 @reads("Cast")
 def cast(r: Reading, n: Node) -> Value:
-    """To a type as wide as float32 it is exact, or one more rounding of a runtime."""
+    """To the same type or a wider one, which is exact."""
     if n.attr("to") not in KINDS:
         raise Refused("turns numbers into another kind than float32 or float64")
+    if n.given_kinds[0] != KINDS[n.attr("to")] == KINDS[1]:
+        raise Refused("rounds numbers to float32, which is no function of real numbers")
     n.kinds = [KINDS[n.attr("to")]]
     return n.value()
 

@@ -50,10 +50,10 @@ class Sizes:
             whole += part
             back += gamma(map.roundings_backward) * part
             most = max(most, map.roundings_forward)
-        self.magnitude[step.out] = whole * INFLATE + TINY
         machine = self.network.machine.sums(most + len(step.sources), whole)
         if _exact(step):
             machine = np.zeros(1)
+        self.magnitude[step.out] = (whole + machine) * INFLATE + TINY
         self.backward[step.out] = (back + 2 * UNIT * whole + machine) * INFLATE + TINY
         self.forward[step.out] = (gamma(most + len(step.sources) + 4) * whole + machine) * INFLATE + TINY
 

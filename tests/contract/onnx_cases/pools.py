@@ -12,6 +12,9 @@ for op in ("MaxPool", "AveragePool"):
     for mode in ("SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"):
         case(op, WIDE, kernel_shape=[2, 3], auto_pad=mode, strides=[2, 2])
         case(op, WIDE, kernel_shape=[4, 4], auto_pad=mode, strides=[1, 2])
+        case(op, WIDE, kernel_shape=[2, 3], dilations=[1, 1], auto_pad=mode)
+        differ = ("checker", "reader") if mode.startswith("SAME") else ()
+        case(op, WIDE, kernel_shape=[2, 2], dilations=[2, 2], auto_pad=mode, refused=differ)
     ceil = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
     case(op, WIDE, pads=[0, 0, 0, 0], refused=("checker",), **ceil)
     case(op, WIDE, pads=[1, 0, 0, 1], refused=("checker",), since=22, **ceil)

@@ -18,6 +18,8 @@ def pool(b: Builder, c: Call) -> Array:
     kernel, stride, dilation = (ends(c, name, rank, 1) for name in ("kernel_shape", "strides", "dilations"))
     c.attrs.get("storage_order")  # that of the places, which are not given
     pads = spatial_pads(c, x.shape[2:], kernel)
+    if c.attrs["auto_pad"].startswith("SAME") and set(dilation) != {1}:
+        raise Unsupported("is padded to the same size with dilations, which runtimes take for different sizes")
     ceil = bool(c.attrs.get("ceil_mode", 0))
     ends_ = zip(x.shape[2:], kernel, stride, dilation, pads)
     if ceil and c.version < 22 and any(pools.pooled_size(*e, True) < pools.stated_size(*e) for e in ends_):
