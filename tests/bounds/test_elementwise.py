@@ -154,3 +154,14 @@ def test_named_slopes_of_an_unstable_relu(lower, expected):
     assert float(line.lower_slope) == expected
     assert [float(t) for t in (line.upper_slope, line.upper_offset)] == [0.75, 0.75]
     assert float(line.lower_offset) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("op", "low", "high", "bent"),
+    [("reciprocal", 0.2, 2.5e6, True), ("sigmoid", -1e6, 1e6, True), ("softplus", 40.0, 50.0, False)],
+)
+def test_a_function_is_no_line_because_its_argument_is_large(op, low, high, bent):
+    """1 / x over [0.2, 2.5e6] falls from 5 to almost 0: far from its chord, however little beside x."""
+    rule = rules()[op]
+    assert isinstance(rule, Elementwise)
+    assert bool(relax.gap(rule, (torch.tensor([low]), torch.tensor([high])), {})) == bent

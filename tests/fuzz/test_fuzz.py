@@ -26,6 +26,10 @@ def test_verifiers_hold_on_random_networks(first):
     check(fuzz(first, first + 6, sparing=True), 6)
 
 
+def test_the_network_of_which_a_quotient_was_taken_for_a_line():
+    assert not fuzz(2569, 2570).wrong
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 6000, BATCH))
 def test_verifiers_hold_on_thousands_of_random_networks(first):

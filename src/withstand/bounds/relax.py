@@ -124,6 +124,7 @@ def gap(rule: Elementwise, box: Box, attrs: Attrs) -> Tensor:
     if rule.kinks is not None:
         inside = [(lo < kink) & (hi > kink) for kink in rule.kinks(**attrs)]
         return torch.stack(inside).any(0) if len(inside) > 1 else inside[0]
-    low, high = offsets(rule, lo, hi, chord(rule, lo, hi, attrs), attrs)
-    scale = torch.maximum(lo.abs(), hi.abs()).clamp(min=1e-30)
-    return (lo < hi) & ~(high - low <= 32 * torch.finfo(lo.dtype).eps * scale)
+    slope = chord(rule, lo, hi, attrs)
+    low, high = offsets(rule, lo, hi, slope, attrs)
+    scale = torch.maximum(lo.abs(), hi.abs()) * slope.abs() + torch.maximum(low.abs(), high.abs())
+    return (lo < hi) & ~(high - low <= 32 * torch.finfo(lo.dtype).eps * scale.clamp(min=1e-30))
