@@ -1,7 +1,7 @@
 """What a run folder holds, versioned: an old run renders years later. No torch here."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,12 @@ StatusName = Literal["proved", "refuted", "unknown", "invalid"]
 
 EndedBy = Literal["time", "interrupt"]
 """Why a run ended before everything was done."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share of samples."""
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Seconds and the like: a file that says infinitely many is no record."""
 
 
 class Record(BaseModel):
@@ -87,8 +93,8 @@ class AttackRecord(Record):
     witness: str | None = None
     queries: int = 0
     gradients: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
+    seconds: Amount = 0.0
+    cpu_seconds: Amount = 0.0
     stopped: str | None = None
     attacked: bool = True
 
@@ -126,7 +132,7 @@ class SampleRecord(Record):
     executed: bool | None = None
     queries: int = 0
     gradients: int = 0
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     certified_radius: float | None = None
     attacked_radius: float | None = None
     flags: list[str] = Field(default_factory=list)
@@ -148,28 +154,28 @@ class Counts(Record):
 class Seconds(Record):
     """Wall seconds, summed over resumed parts of the run; attack and verify are summed over workers too."""
 
-    doctor: float = 0.0
-    attack: float = 0.0
-    verify: float = 0.0
-    total: float = 0.0
+    doctor: Amount = 0.0
+    attack: Amount = 0.0
+    verify: Amount = 0.0
+    total: Amount = 0.0
 
 
 class CurvePoint(Record):
     """Shares of all n samples at one radius: lower <= true <= upper. attacked: None where it is not measured, because
     no attack looked at some sample there."""
 
-    radius: float
-    certified: float
-    attacked: float | None
+    radius: Amount
+    certified: Share
+    attacked: Share | None
 
 
 class Interval(Record):
     """A confidence interval for the population the n samples were drawn from (Clopper and Pearson 1934). high: None
     where the upper end of the samples is not measured."""
 
-    low: float
-    high: float | None
-    confidence: float = 0.95
+    low: Share
+    high: Share | None
+    confidence: Share = 0.95
 
 
 class Summary(Record):
@@ -182,9 +188,9 @@ class Summary(Record):
     """
 
     n: int
-    clean_accuracy: float
-    certified_accuracy: float
-    attacked_accuracy: float | None
+    clean_accuracy: Share
+    certified_accuracy: Share
+    attacked_accuracy: Share | None
     unattacked: int = 0
     cut: int = 0
     counts: Counts
@@ -193,7 +199,7 @@ class Summary(Record):
     queries: int
     gradients: int = 0
     executed: int | None = None
-    peak_memory_mb: float | None = None
+    peak_memory_mb: Amount | None = None
     alarms: list[Alarm] = Field(default_factory=list)
 
 
