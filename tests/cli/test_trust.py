@@ -405,3 +405,18 @@ def test_a_model_named_by_json_of_another_form(withstand: Command) -> None:
     for text in ("[]", '{"plan": 3}', json.dumps({"plan": {"model": ["os:system"]}})):
         (folder / "run.json").write_text(text)
         nothing_ran(withstand("replay", witness("argmax", f"{folder}/witnesses")))
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_a_record_names_no_witness_outside_its_folder(way: str, run: Path, withstand: Command) -> None:
+    first = sorted((run / "witnesses").glob("*.npz"))[0]
+    outside = Path("elsewhere.npz").absolute()
+    first.rename(outside)
+    named = {"above": "../" * 40 + str(outside)[1:], "absolute": str(outside), "link": f"witnesses/{first.name}"}[way]
+    if way == "link":
+        first.symlink_to(outside)
+    samples = run / "samples.jsonl"
+    samples.write_text(samples.read_text().replace(f"witnesses/{first.name}", named))
+    done = withstand("check", run)
+    assert done.code == 1
+    assert "outside the run folder" in done.out

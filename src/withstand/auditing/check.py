@@ -173,6 +173,9 @@ def _witness(folder: Path, claim: _Claim, question: Question, trust: bool) -> It
     if claim.file is None or not (folder / claim.file).is_file():
         yield f"{name} is missing."
         return
+    if not _inside(folder, claim.file):
+        yield f"{name} lies outside the run folder, and is not read."
+        return
     try:
         held = load_witness(folder / claim.file)
         told = replay(folder / claim.file, question.model, trust=trust)
@@ -194,6 +197,11 @@ def _witness(folder: Path, claim: _Claim, question: Question, trust: bool) -> It
             yield f"{name} starts from another input than the data's."
 
 
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a file that a record names lies in the run folder, links followed."""
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
 def _certificates(folder: Path, certified: list[SampleRecord], question: Question) -> Iterator[str]:
     """Whether each certificate is of the sample's question, and holds."""
     if not certified:
@@ -207,6 +215,9 @@ def _certificates(folder: Path, certified: list[SampleRecord], question: Questio
         if sample.id not in where:
             continue
         name, path = f"The certificate of sample {sample.id}", folder / str(sample.certificate)
+        if not _inside(folder, str(sample.certificate)):
+            yield f"{name} lies outside the run folder, and is not read."
+            continue
         rows = slice(where[sample.id], where[sample.id] + 1)
         asked = proofs_of(network, question.threat, question.property, question.x[rows], question.y[rows])[0]
         try:
@@ -237,7 +248,8 @@ def _executions(folder: Path, samples: list[SampleRecord], question: Question) -
     for sample, radius in zip(samples, radii.tolist(), strict=True):
         if sample.bound is None or radius < sample.bound:
             continue
-        if sample.certificate is None or not _as_run(folder / sample.certificate, question):
+        named = sample.certificate
+        if named is None or not _inside(folder, named) or not _as_run(folder / named, question):
             yield f"The proof of sample {sample.id} is said to hold for the network as it is run, but may not."
 
 
