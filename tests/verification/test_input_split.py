@@ -309,3 +309,17 @@ def test_candidates_lie_in_their_threat_and_violate():
     for evidence in found:
         assert threat.contains(evidence.x, evidence.x).all()
         assert (problem.property.margin(graph(evidence.x), problem.y) <= 0).all()
+
+
+def test_a_large_offset_leaves_the_weights_of_a_chain_as_they_are():
+    """Beside 2^48 differences of outputs would hold weights to a sixteenth only."""
+    made = torch.Generator().manual_seed(0)
+    weight, last = torch.randn(3, 2, generator=made).double(), torch.randn(1, 3, generator=made).double()
+    constants = {"w": weight, "b": torch.full((3,), 2.0**48).double(), "v": last}
+    nodes = [Node("a", "linear", ("x", "w", "b")), Node("s", "relu", ("a",)), Node("t", "sub", ("s", "b"))]
+    nodes += [Node("y", "linear", ("t", "v"))]
+    graph = Graph(nodes, constants, input="x", output="y", input_shape=(2,), output_shape=(1,))
+    chain = chain_of(graph, torch.float64)
+    assert chain is not None
+    assert torch.equal(chain.weights[0], weight)
+    assert torch.equal(chain.weights[1], last)

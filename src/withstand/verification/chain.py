@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from withstand.bounds import affine
+from withstand.bounds.rule import Affine, active, rule_of
 from withstand.core.property import Rows
 from withstand.core.shapes import flattened
-from withstand.graph.ir import Graph, Node
-from withstand.graph.ops import OPS
+from withstand.graph.ir import Graph
 from withstand.verification.boxbounds import BoxBounds
 
 MAX_WIDTH = 1024
@@ -140,26 +141,30 @@ class Chain:
 
 
 def chain_of(graph: Graph, dtype: torch.dtype) -> Chain | None:
-    """The graph as a chain, its matrices computed in float64 by sending unit vectors through; None if it is none."""
+    """The graph as a chain, its matrices computed in float64 by sending unit vectors through the linear parts and the
+    origin through the whole maps; None if it is none."""
     graph = _copy(graph)
-    value, x = graph.input, _units(graph.input_shape)
+    value, origin, units = graph.input, *_start(graph.input_shape)
     weights, biases = [], []
     for node in graph.nodes:
         if [i for i in node.inputs if not graph.is_constant(i)] != [value]:
             return None
+        rule = rule_of(graph, node)
         if node.op == "relu":
-            weights.append(flattened(x[1:] - x[0]).T)
-            biases.append(x[0].flatten())
-            x = _units(tuple(x.shape[1:]))
-        elif _affine(node, value):
-            x = graph.step(node, {value: x})
+            weights.append(flattened(units).T)
+            biases.append(origin.flatten())
+            origin, units = _start(tuple(origin.shape[1:]))
+        elif isinstance(rule, Affine):
+            (position,) = active(graph, node)
+            args = affine.arguments(graph, node, {value: units.shape[1:]})
+            origin, units = graph.step(node, {value: origin}), affine.forward(rule, units, position, args, node.attrs)
         else:
             return None
-        if math.prod(x.shape[1:]) > MAX_WIDTH:
+        if math.prod(origin.shape[1:]) > MAX_WIDTH:
             return None
         value = node.name
-    weights.append(flattened(x[1:] - x[0]).T)
-    biases.append(x[0].flatten())
+    weights.append(flattened(units).T)
+    biases.append(origin.flatten())
     if value != graph.output:
         return None
     return Chain([w.to(dtype).contiguous() for w in weights], [b.to(dtype).contiguous() for b in biases])
@@ -177,11 +182,7 @@ def _copy(graph: Graph) -> Graph:
     return twin.double()
 
 
-def _units(shape: tuple[int, ...]) -> Tensor:
-    """The origin and every unit vector of a shape: float64 [1 + size, *shape]."""
+def _start(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The origin [1, *shape] and every unit vector [size, *shape] of a shape, in float64."""
     size = math.prod(shape)
-    return torch.cat([torch.zeros(1, size), torch.eye(size)]).double().reshape(1 + size, *shape)
-
-
-def _affine(node: Node, value: str) -> bool:
-    return OPS[node.op].linear and not (node.op == "div" and node.inputs[0] != value)
+    return torch.zeros(1, *shape).double(), torch.eye(size).double().reshape(size, *shape)
