@@ -74,3 +74,16 @@ def test_nothing_is_padded_in_a_function_that_is_counted(lab: Lab) -> None:
 def test_a_budget_that_the_judge_needs_itself_is_refused(lab: Lab) -> None:
     with pytest.raises(InputError, match=r"3 queries a sample leave none to 'square'.*give at least \d+\.$"):
         withstand.attack(Counting(lab), (lab.x, lab.y), "linf:0.1", ["square"], queries=3, access="scores")
+
+
+def test_no_row_fills_a_batch_of_a_function_whose_graph_is_known(lab: Lab) -> None:
+    rows = [0]
+
+    def f(x: Tensor) -> Tensor:
+        rows[0] += len(x)
+        return lab.module(x)
+
+    told = withstand.attack(f, (lab.x, lab.y), "linf:0.02", ["square"], limit=LIMIT, queries=60)
+    assert rows[0] <= LIMIT * 60
+    assert load_model(f, tuple(lab.x.shape[1:])).graph is not None
+    assert all(sample.queries <= 60 for sample in told.samples)

@@ -63,7 +63,8 @@ def run(
     if not len(numbers) == len(y) == len(x0):
         raise InputError(f"There are {len(x0)} inputs, {len(y)} targets and {len(numbers)} ids; give as many of each.")
     budget = budget or Budget()
-    counted = getattr(model, "opaque", budget.queries is not None and not isinstance(model, nn.Module))
+    foreign = getattr(model, "foreign", not isinstance(model, nn.Module))
+    counted = getattr(model, "opaque", False) or (budget.queries is not None and foreign)
     oracle = Oracle(model, property, threat, access, probes, surrogate, draws, counted=counted)
     found = _run(attack, oracle, _Samples(x0, y, numbers), budget, seed, batch, closest)
     further = _escalation(attack, found)

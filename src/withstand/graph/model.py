@@ -49,8 +49,13 @@ class Model:
 
     @property
     def opaque(self) -> bool:
-        """Whether the user's own module answers, and not the graph: each row that reaches it may be counted."""
+        """Whether the user's own module answers where a gradient is wanted too, and not the graph."""
         return self.graph is None or self.passes
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the user's own module answers, and not the graph: each row that reaches it may be counted."""
+        return self.module is not self.graph
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [B, *output_shape] of a batch x [B, *input_shape]: the module's own, or, where x wants a gradient,
