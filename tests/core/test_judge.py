@@ -268,11 +268,11 @@ def test_a_proof_says_whether_it_holds_for_the_network_as_it_is_run():
     judge = rounded(0.05)
     judge.hear(lower(0, 0.1), "crown")
     judge.hear(lower(1, 0.01), "crown")
-    assert [judge.verdict(row).executed for row in (0, 1)] == [True, False]
+    assert [judge.executed(row) for row in (0, 1)] == [True, False]
     assert judge.verdict(1).status is Status.PROVED
     assert isinstance(judge.arithmetic, Rounded)
     assert judge.arithmetic.asked == [pytest.approx([0.1, 0.01])]
-    assert make().verdict(0).executed is None
+    assert make().executed(0) is None
 
 
 def test_a_witness_that_rounding_explains_stands_and_the_proof_falls():
@@ -280,7 +280,7 @@ def test_a_witness_that_rounding_explains_stands_and_the_proof_falls():
     judge.hear(lower(1, 0.1), "crown")
     judge.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")
     verdict = judge.verdict(1)
-    assert (verdict.status, verdict.method, verdict.grade, verdict.executed) == (Status.REFUTED, "pgd", None, None)
+    assert (verdict.status, verdict.method, verdict.grade, judge.executed(1)) == (Status.REFUTED, "pgd", None, None)
     assert verdict.bound <= verdict.margin
     late = rounded(0.2)
     late.hear(Candidate(at(1), torch.tensor([[0.48]])), "pgd")

@@ -178,7 +178,8 @@ def _prove(
     judge = Judge(question.model, replay, x0, y, question.threat, question.property, arithmetic=own)
     proofs = None if shelf is None else shelf.proofs(judge)
     verdicts = search(judge, graph, verifiers, budget, proofs=proofs)
-    return verdicts if shelf is None else shelf.keep(judge, verdicts, proofs, start)
+    kept = verdicts if shelf is None else shelf.keep(judge, verdicts, proofs, start)
+    return [replace(verdict, executed=judge.executed(row)) for row, verdict in enumerate(kept)]
 
 
 def in_float64(question: Question) -> Question:

@@ -194,11 +194,10 @@ class Judge:
             self.outputs[row] if refuted else None,
             domains=self.domains[row],
             open=self.waiting[row],
-            executed=self.executed(row),
         )
 
     def executed(self, row: int) -> bool | None:
-        """See `Verdict.executed`."""
+        """Whether a proof holds for the network as it is run (see `Verdict.executed`); it costs a bound of rounding."""
         if self.status[row] is not Status.PROVED or self.arithmetic is None:
             return None
         return row in self._as_run or self.radius(row) < float(self.bound[row])

@@ -150,7 +150,7 @@ def _search(
     answer = _answer(verdicts, regions, network, budget)
     if violated and answer.result == "unsat":
         return replace(answer, result="unknown", reason=UNLIKE)
-    in_doubt = answer.result == "unsat" and any(verdict.executed is False for verdict in verdicts)
+    in_doubt = answer.result == "unsat" and any(judge.executed(row) is False for row in range(len(regions)))
     return replace(answer, reason=REAL) if in_doubt else answer
 
 
