@@ -19,6 +19,12 @@ from withstand.graph.ops import OPS
 
 PROBE_BATCH = 2
 
+GROW = {"pad", "expand", "max_pool", "avg_pool"}
+"""Operations that may make more numbers of one value than it has."""
+
+BROADCAST = {"add", "sub", "mul", "div", "max", "min", "where"}
+"""Operations whose result has the shape that their arguments broadcast to."""
+
 
 class Unsupported(InputError):
     """The network does something that no lowering expresses; the frontend adds where and how to extend."""
@@ -135,10 +141,23 @@ class Builder:
 
 
 def _check_size(op: str, args: Sequence[Tensor], attrs: dict[str, Any]) -> None:
-    """Raise Unsupported where the operation's result would be too large, which its shapes tell."""
+    """Raise Unsupported where the operation's result would be too large, which its shapes tell.
+
+    Those of the commonest operations are told here: torch takes a second to load what computes without numbers.
+    """
+    if len(args) == 1 and op not in GROW:
+        return
     try:
-        with torch.no_grad():
-            shape = OPS[op].run(*(arg.to("meta") for arg in args), **attrs).shape
+        if op in BROADCAST:
+            shape = torch.broadcast_shapes(*(arg.shape for arg in args))
+        elif op == "linear":
+            shape = (*args[0].shape[:-1], args[1].shape[0])
+        elif op == "conv":
+            sides = zip(args[0].shape[2:], attrs["padding"], attrs["stride"])
+            shape = (len(args[0]), args[1].shape[0], *((side + 2 * pad) // step + 1 for side, pad, step in sides))
+        else:
+            with torch.no_grad():
+                shape = OPS[op].run(*(arg.to("meta") for arg in args), **attrs).shape
     except Exception:  # what cannot be told of shapes, or is wrong with them, the operation itself will say
         return
     why = too_large(shape)
